@@ -1,0 +1,205 @@
+//! What was typed: clap types and their help text, nothing else. What it means is decided in [`crate::config`] and in
+//! the command.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// HTTP API to ClickHouse warehouse: raw JSON and Parquet on S3, generated DDL, dbt-compatible models.
+#[derive(Debug, Parser)]
+#[command(
+    name = "chpipe",
+    version,
+    max_term_width = 110,
+    disable_help_subcommand = true,
+    after_help = "The order of a first run: extract, transform, migrate, load, build. `chpipe <command> --help` explains each.\n\
+                  With no server configured everything runs on an embedded ClickHouse and a local directory."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes, before or after its name. dbt's names where dbt has one.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArgs {
+    /// The folder with dbt_project.yml and chpipe.toml [default: the working directory, else its nearest parent]
+    #[arg(long, global = true, env = "DBT_PROJECT_DIR", value_name = "DIR")]
+    pub project_dir: Option<PathBuf>,
+    /// The folder with profiles.yml [default: the working directory, the project folder, then ~/.dbt]
+    #[arg(long, global = true, env = "DBT_PROFILES_DIR", value_name = "DIR")]
+    pub profiles_dir: Option<PathBuf>,
+    /// The profile of profiles.yml to use [default: `profile:` in dbt_project.yml]
+    #[arg(long, global = true, env = "DBT_PROFILE", value_name = "NAME")]
+    pub profile: Option<String>,
+    /// The target of that profile [default: its `target:`]
+    #[arg(long, short = 't', global = true, env = "DBT_TARGET", value_name = "NAME")]
+    pub target: Option<String>,
+    /// Where artifacts and compiled SQL go [default: `target-path` in dbt_project.yml, else target]
+    #[arg(long, global = true, env = "DBT_TARGET_PATH", value_name = "DIR")]
+    pub target_path: Option<PathBuf>,
+    /// Variables for `var()`, as a YAML or JSON mapping: --vars '{season: 2024}'
+    #[arg(long, global = true, value_name = "YAML")]
+    pub vars: Option<String>,
+    /// How many nodes, requests or files are worked on at once
+    #[arg(long, global = true, env = "DBT_THREADS", value_name = "N")]
+    pub threads: Option<usize>,
+    /// How log lines are written; json also turns progress into one JSON object a line
+    #[arg(long, global = true, env = "DBT_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// What is logged to stderr
+    #[arg(long, global = true, env = "DBT_LOG_LEVEL", value_name = "LEVEL", default_value = "warn")]
+    pub log_level: LogLevel,
+    /// Log everything (`--log-level debug`)
+    #[arg(long, short = 'd', global = true)]
+    pub debug: bool,
+    /// Print results and errors only
+    #[arg(long, short = 'q', global = true, env = "DBT_QUIET")]
+    pub quiet: bool,
+    /// Colours on a terminal
+    #[arg(long, global = true, default_value_t = true, hide = true)]
+    pub use_colors: bool,
+    /// No colours even on a terminal
+    #[arg(long, global = true, env = "NO_COLOR")]
+    pub no_use_colors: bool,
+    /// How long to wait for a warehouse directory, lock or migration that another process holds, in seconds
+    #[arg(long, global = true, env = "CHPIPE_LOCK_TIMEOUT", value_name = "SECONDS", default_value_t = 60)]
+    pub lock_timeout: u64,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+    /// dbt's name for text with more detail
+    #[value(alias = "default")]
+    Debug,
+}
+
+/// The least important line that is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    Debug,
+    Info,
+    Warn,
+    Error,
+    None,
+}
+
+/// The subcommands, in the order of the pipeline.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Install libchdb, or show which one is used
+    Engine(EngineArgs),
+    /// Run SQL in the target's schema and print the result
+    Query(QueryArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct EngineArgs {
+    #[command(subcommand)]
+    pub command: EngineCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum EngineCommand {
+    /// Fetch the pinned libchdb once into the user's cache and check its integrity
+    Install,
+    /// Show the engine of the target: library, version, directory, who holds it
+    Status,
+}
+
+#[derive(Debug, Args)]
+pub struct QueryArgs {
+    /// One statement, or `-` to read it from standard input
+    pub sql: String,
+    /// Any ClickHouse output format [default: a table on a terminal, TSVWithNames on a pipe]
+    #[arg(long, short = 'f', value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// A ClickHouse setting for this query, repeatable: --setting max_threads=1
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub setting: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell to complete for
+    pub shell: clap_complete::Shell,
+}
+
+/// dbt's node selection.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Selection")]
+pub struct SelectionArgs {
+    /// Nodes to include, in dbt's selection grammar: `-s staging+ tag:daily,config.materialized:table`
+    #[arg(long, short = 's', visible_aliases = ["models", "model"], short_alias = 'm', num_args = 1.., value_name = "SPEC")]
+    pub select: Vec<String>,
+    /// Nodes to leave out
+    #[arg(long, num_args = 1.., value_name = "SPEC")]
+    pub exclude: Vec<String>,
+    /// A selector of selectors.yml
+    #[arg(long, value_name = "NAME")]
+    pub selector: Option<String>,
+    /// Which tests a selected node brings along
+    #[arg(long, value_name = "MODE", default_value = "eager", env = "DBT_INDIRECT_SELECTION")]
+    pub indirect_selection: IndirectSelection,
+    /// Only these kinds of nodes
+    #[arg(long, visible_alias = "resource-types", num_args = 1.., value_name = "TYPE")]
+    pub resource_type: Vec<String>,
+    /// Not these kinds of nodes
+    #[arg(long, visible_alias = "exclude-resource-types", num_args = 1.., value_name = "TYPE")]
+    pub exclude_resource_type: Vec<String>,
+    /// A folder with the artifacts of an earlier invocation, for `state:`, `result:` and `--defer`
+    #[arg(long, value_name = "DIR", env = "DBT_STATE")]
+    pub state: Option<PathBuf>,
+    /// Resolve refs to unselected, missing relations to those of --state
+    #[arg(long, env = "DBT_DEFER")]
+    pub defer: bool,
+    /// With --defer: prefer the relations of --state even where the target has them
+    #[arg(long)]
+    pub favor_state: bool,
+    /// With --defer: another folder than --state
+    #[arg(long, value_name = "DIR", env = "DBT_DEFER_STATE")]
+    pub defer_state: Option<PathBuf>,
+}
+
+/// dbt's `--indirect-selection`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum IndirectSelection {
+    /// Every test that touches a selected node
+    #[default]
+    Eager,
+    /// Only tests whose every parent is selected
+    Cautious,
+    /// Only tests whose every parent is selected or upstream of the selection
+    Buildable,
+    /// No test that is not selected itself
+    Empty,
+}
+
+/// What `run`, `test`, `snapshot`, `seed` and `build` share.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Execution")]
+pub struct ExecutionArgs {
+    /// Rebuild incremental models and reload seeds from nothing
+    #[arg(long, short = 'f', env = "DBT_FULL_REFRESH")]
+    pub full_refresh: bool,
+    /// Stop at the first failure
+    #[arg(long, short = 'x', env = "DBT_FAIL_FAST")]
+    pub fail_fast: bool,
+    /// Build every relation without rows: refs and sources are read with `limit 0`
+    #[arg(long, env = "DBT_EMPTY")]
+    pub empty: bool,
+    /// Keep the failing rows of tests in tables
+    #[arg(long, env = "DBT_STORE_FAILURES")]
+    pub store_failures: bool,
+    /// Warnings are errors
+    #[arg(long, env = "DBT_WARN_ERROR")]
+    pub warn_error: bool,
+}

@@ -1,0 +1,61 @@
+//! One file and one public function a subcommand; each reads as a runbook over the stages. Here: only which command
+//! runs, and what all of them are given.
+
+mod completions;
+
+use crate::{
+    Error,
+    cli::{Cli, Command},
+    config::Settings,
+    observe::Invocation,
+    printer::Printer,
+};
+
+/// How a command ended when chpipe itself did its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// Everything asked for was done.
+    Success,
+    /// A model, test or migration failed; the rest was reported.
+    Failure,
+}
+
+impl ExitStatus {
+    /// dbt's exit codes.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Failure => 1,
+        }
+    }
+}
+
+/// What every command is given beside its own arguments.
+#[derive(Debug, Clone)]
+pub struct Context {
+    pub settings: Settings,
+    pub printer: Printer,
+    pub invocation: Invocation,
+}
+
+/// Resolves the settings, starts the log and runs the command.
+///
+/// # Errors
+/// Whatever the command could not do; a failed model is [`ExitStatus::Failure`], not an error.
+pub fn dispatch(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
+    if let Command::Completions(args) = &cli.command {
+        return completions::completions(args, printer);
+    }
+    let settings = Settings::resolve(&cli.global)?;
+    let invocation = Invocation::start();
+    crate::observe::start_log(&cli.global, &invocation);
+    let context = Context { settings, printer: printer.clone(), invocation };
+    run(cli.command, &context)
+}
+
+fn run(command: Command, _context: &Context) -> Result<ExitStatus, Error> {
+    match command {
+        Command::Completions(_) => Ok(ExitStatus::Success),
+        Command::Engine(_) | Command::Query(_) => Ok(ExitStatus::Success),
+    }
+}

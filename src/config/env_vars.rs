@@ -1,0 +1,39 @@
+//! Every environment variable that chpipe reads, beside dbt's own on the flags (`--help` names those).
+
+/// Base URL of the API: `http://127.0.0.1:8000/ergast/f1/`.
+pub const SOURCE_URL: &str = "CHPIPE_SOURCE_URL";
+/// Token sent as `Authorization: Token …`; never logged.
+pub const SOURCE_TOKEN: &str = "CHPIPE_SOURCE_TOKEN";
+/// Requests a second, over all processes on this machine.
+pub const REQUESTS_PER_SECOND: &str = "CHPIPE_REQUESTS_PER_SECOND";
+/// Requests an hour, over all processes on this machine.
+pub const REQUESTS_PER_HOUR: &str = "CHPIPE_REQUESTS_PER_HOUR";
+/// Directory of the local lake.
+pub const LAKE_PATH: &str = "CHPIPE_LAKE_PATH";
+/// S3 endpoint: `http://minio:9000`, or empty for AWS.
+pub const S3_ENDPOINT: &str = "CHPIPE_S3_ENDPOINT";
+/// The endpoint as the ClickHouse server reaches it, where that differs.
+pub const S3_CLICKHOUSE_ENDPOINT: &str = "CHPIPE_S3_CLICKHOUSE_ENDPOINT";
+/// Region of the buckets.
+pub const S3_REGION: &str = "CHPIPE_S3_REGION";
+/// Access key of the lake; without it the AWS chain (environment, files, instance role) is asked.
+pub const S3_ACCESS_KEY_ID: &str = "CHPIPE_S3_ACCESS_KEY_ID";
+/// Secret key of the lake; never logged.
+pub const S3_SECRET_ACCESS_KEY: &str = "CHPIPE_S3_SECRET_ACCESS_KEY";
+/// Bucket of the raw JSON.
+pub const BRONZE_BUCKET: &str = "CHPIPE_BRONZE_BUCKET";
+/// Bucket of the Parquet files.
+pub const SILVER_BUCKET: &str = "CHPIPE_SILVER_BUCKET";
+/// A libchdb.so to use instead of the installed one.
+pub const LIBCHDB: &str = "CHPIPE_LIBCHDB";
+/// Where `chpipe engine install` keeps libchdb.
+pub const CACHE_DIR: &str = "CHPIPE_CACHE_DIR";
+/// Directory of the embedded warehouse.
+pub const WAREHOUSE_PATH: &str = "CHPIPE_WAREHOUSE_PATH";
+/// `host:port` of a ZooKeeper or Keeper for the embedded engine: S3Queue needs one.
+pub const ZOOKEEPER: &str = "CHPIPE_ZOOKEEPER";
+
+/// The value of a variable; an empty one counts as not set.
+pub(super) fn read(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

@@ -1,0 +1,145 @@
+//! Flags over environment over chpipe.toml and profiles.yml over defaults, resolved once into [`Settings`]. The only
+//! reader of the environment. It opens nothing but its own files.
+
+pub mod env_vars;
+mod error;
+mod file;
+mod secret;
+mod target;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub use error::ConfigError;
+pub use file::{
+    EngineSettings, LakeSettings, LoadSettings, MigrateSettings, ServeSettings, SourceSettings, TransformSettings,
+};
+pub use secret::Secret;
+pub use target::{Connection, ServerConnection, Target};
+
+use crate::cli::GlobalArgs;
+
+/// What the flags, the environment and the files mean together.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The folder with dbt_project.yml and chpipe.toml; absolute.
+    pub project_dir: PathBuf,
+    /// `--profiles-dir`, where given; absolute.
+    pub profiles_dir: Option<PathBuf>,
+    pub profile: Option<String>,
+    pub target: Option<String>,
+    /// `--target-path`, where given; absolute. dbt_project.yml decides otherwise.
+    pub target_path: Option<PathBuf>,
+    /// `--vars`, parsed.
+    pub vars: serde_json::Map<String, serde_json::Value>,
+    /// `--threads`, where given.
+    pub threads: Option<usize>,
+    /// How long to wait for what another process holds.
+    pub lock_timeout: Duration,
+    pub source: SourceSettings,
+    pub lake: LakeSettings,
+    pub engine: EngineSettings,
+    pub transform: TransformSettings,
+    pub migrate: MigrateSettings,
+    pub load: LoadSettings,
+    pub serve: ServeSettings,
+}
+
+impl Settings {
+    /// Resolves the settings of one invocation.
+    ///
+    /// # Errors
+    /// An unreadable or invalid chpipe.toml, an unknown key in it (with its line), an invalid variable or flag.
+    pub fn resolve(global: &GlobalArgs) -> Result<Self, ConfigError> {
+        let working_dir =
+            std::env::current_dir().map_err(|source| ConfigError::Io { path: PathBuf::from("."), source })?;
+        let absolute = |path: &Path| working_dir.join(path);
+        let project_dir = match &global.project_dir {
+            Some(dir) => {
+                let dir = absolute(dir);
+                if !dir.is_dir() {
+                    return Err(ConfigError::NoProjectDir { path: dir });
+                }
+                dir
+            }
+            None => find_project_dir(&working_dir),
+        };
+        load_dotenv(&project_dir)?;
+        let mut file = file::FileSettings::read(&project_dir.join("chpipe.toml"))?;
+        file.apply_environment()?;
+        file.make_absolute(&project_dir);
+        Ok(Self {
+            profiles_dir: global.profiles_dir.as_deref().map(absolute),
+            profile: global.profile.clone(),
+            target: global.target.clone(),
+            target_path: global.target_path.as_deref().map(absolute),
+            vars: parse_vars(global.vars.as_deref())?,
+            threads: global.threads,
+            lock_timeout: Duration::from_secs(global.lock_timeout),
+            source: file.source,
+            lake: file.lake,
+            engine: file.engine,
+            transform: file.transform,
+            migrate: file.migrate,
+            load: file.load,
+            serve: file.serve,
+            project_dir,
+        })
+    }
+
+    /// The folder with the embedded warehouse's default directory, the lake and run state: `.chpipe` in the project.
+    pub fn state_dir(&self) -> PathBuf {
+        self.project_dir.join(".chpipe")
+    }
+
+    /// The connection that the profile names; embedded in `.chpipe/warehouse` where there is no profiles.yml.
+    ///
+    /// # Errors
+    /// A profile or target that does not exist, an unknown or missing connection key, invalid YAML or Jinja.
+    pub fn target(&self) -> Result<Target, ConfigError> {
+        Target::resolve(self)
+    }
+}
+
+/// The nearest folder upwards that holds a project, else `start`: dbt's own rule, extended to chpipe.toml.
+fn find_project_dir(start: &Path) -> PathBuf {
+    start
+        .ancestors()
+        .find(|dir| dir.join("dbt_project.yml").is_file() || dir.join("chpipe.toml").is_file())
+        .unwrap_or(start)
+        .to_path_buf()
+}
+
+/// Adds `.env` to the environment, for `CHPIPE_*` and for `env_var()` in profiles.yml; what is set already wins.
+fn load_dotenv(project_dir: &Path) -> Result<(), ConfigError> {
+    let path = project_dir.join(".env");
+    if !path.is_file() {
+        return Ok(());
+    }
+    dotenvy::from_path(&path).map_err(|error| ConfigError::Dotenv { path, reason: dotenv_reason(&error) })
+}
+
+/// What is wrong, without the line's text: it may hold a secret.
+fn dotenv_reason(error: &dotenvy::Error) -> String {
+    match error {
+        dotenvy::Error::LineParse(_, index) => format!("a line cannot be parsed (at character {index} of it)"),
+        dotenvy::Error::Io(error) => error.to_string(),
+        _ => "it cannot be read".to_owned(),
+    }
+}
+
+/// `--vars` is YAML, as in dbt; a mapping.
+fn parse_vars(text: Option<&str>) -> Result<serde_json::Map<String, serde_json::Value>, ConfigError> {
+    let Some(text) = text else { return Ok(serde_json::Map::new()) };
+    if text.trim().is_empty() {
+        return Ok(serde_json::Map::new());
+    }
+    let value: serde_json::Value =
+        serde_yaml_ng::from_str(text).map_err(|error| ConfigError::Vars { reason: error.to_string() })?;
+    match value {
+        serde_json::Value::Object(map) => Ok(map),
+        _ => Err(ConfigError::Vars { reason: "it is not a mapping".to_owned() }),
+    }
+}

@@ -1,0 +1,73 @@
+//! The one error type that commands return: it wraps each module's own and answers where, what to do and which exit
+//! code. Only [`crate::diagnostic`] turns it into text.
+
+use std::path::PathBuf;
+
+use crate::{config::ConfigError, engine::EngineError, lake::LakeError};
+
+/// Any failure of a command.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Lake(#[from] LakeError),
+    #[error("cannot read or write `{}`", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// A place in a file of the user's. Lines and columns count from 1; an unknown one is `None`, never 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    pub path: PathBuf,
+    pub line: Option<usize>,
+    pub column: Option<usize>,
+    /// The text of that line, shown with a caret below it.
+    pub source_line: Option<String>,
+    /// How many characters the caret underlines.
+    pub width: usize,
+}
+
+impl Location {
+    /// A file whose line is not known.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), line: None, column: None, source_line: None, width: 1 }
+    }
+
+    /// A line of a file.
+    pub fn line(path: impl Into<PathBuf>, line: usize, column: Option<usize>) -> Self {
+        Self { line: Some(line), column, ..Self::file(path) }
+    }
+}
+
+impl Error {
+    /// Where in the user's files the cause stands.
+    pub fn location(&self) -> Option<Location> {
+        match self {
+            Self::Config(error) => error.location(),
+            Self::Io { .. } | Self::Engine(_) | Self::Lake(_) | Self::Interrupted => None,
+        }
+    }
+
+    /// What the user can do, ideally a line to paste.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config(error) => error.hint(),
+            Self::Engine(error) => error.hint(),
+            Self::Lake(error) => error.hint(),
+            Self::Io { .. } | Self::Interrupted => None,
+        }
+    }
+
+    /// 1: a model, test or migration failed; 2: chpipe could not do its work; 130: interrupted.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Interrupted => 130,
+            _ => 2,
+        }
+    }
+}
