@@ -42,13 +42,6 @@ impl Project {
         Self { dir: Some(dir), environment: Vec::new() }
     }
 
-    /// A copy of a folder of the repository, given relative to its root.
-    pub(crate) fn copy_of(folder: &str) -> Self {
-        let project = Self::new();
-        copy_tree(&repository().join(folder), project.path());
-        project
-    }
-
     pub(crate) fn path(&self) -> &Path {
         self.dir.as_ref().unwrap().path()
     }
@@ -113,6 +106,7 @@ pub(crate) fn repository() -> PathBuf {
 }
 
 /// Skips a test by name because this machine lacks something; `make test` counts these, and with CI=true it is a failure.
+#[allow(dead_code, reason = "called where a service may be missing")]
 pub(crate) fn skip(test: &str, reason: &str) {
     let line = format!("SKIP {test}: {reason}");
     eprintln!("{line}");
@@ -121,16 +115,4 @@ pub(crate) fn skip(test: &str, reason: &str) {
         writeln!(file, "{line}").unwrap();
     }
     assert!(std::env::var_os("CI").is_none_or(|value| value != "true"), "{line}");
-}
-
-fn copy_tree(from: &Path, to: &Path) {
-    for entry in walkdir::WalkDir::new(from) {
-        let entry = entry.unwrap();
-        let target = to.join(entry.path().strip_prefix(from).unwrap());
-        if entry.file_type().is_dir() {
-            fs_err::create_dir_all(target).unwrap();
-        } else {
-            fs_err::copy(entry.path(), target).unwrap();
-        }
-    }
 }

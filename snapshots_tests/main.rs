@@ -4,5 +4,13 @@
 //! folder; a golden's SQL is also executed; nothing is timed; a server test has a directory of its own and keeps it on
 //! failure; what a machine cannot provide is skipped through [`harness::skip`], which `make test` counts.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test says what broke by panicking"
+)]
+
 mod cli;
 mod harness;
+mod tidy;
