@@ -16,6 +16,8 @@ pub enum Error {
     Lake(#[from] LakeError),
     #[error("cannot read or write `{}`", path.display())]
     Io { path: PathBuf, source: std::io::Error },
+    #[error("{argument} is not valid: {reason}")]
+    Argument { argument: &'static str, reason: String },
     #[error("interrupted")]
     Interrupted,
 }
@@ -49,7 +51,7 @@ impl Error {
     pub fn location(&self) -> Option<Location> {
         match self {
             Self::Config(error) => error.location(),
-            Self::Io { .. } | Self::Engine(_) | Self::Lake(_) | Self::Interrupted => None,
+            Self::Io { .. } | Self::Engine(_) | Self::Lake(_) | Self::Argument { .. } | Self::Interrupted => None,
         }
     }
 
@@ -59,7 +61,7 @@ impl Error {
             Self::Config(error) => error.hint(),
             Self::Engine(error) => error.hint(),
             Self::Lake(error) => error.hint(),
-            Self::Io { .. } | Self::Interrupted => None,
+            Self::Io { .. } | Self::Argument { .. } | Self::Interrupted => None,
         }
     }
 

@@ -21,6 +21,7 @@ pub mod config;
 pub mod diagnostic;
 pub mod engine;
 mod error;
+pub mod interrupt;
 pub mod lake;
 pub mod observe;
 pub mod printer;
@@ -45,6 +46,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    interrupt::install();
     let printer = printer::Printer::new(&cli.global);
     match commands::dispatch(cli, &printer) {
         Ok(status) => ExitCode::from(status.code()),
