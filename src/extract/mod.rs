@@ -3,7 +3,11 @@
 //! warehouse.
 
 mod endpoints;
+mod envelope;
 mod error;
+mod selectors;
 
 pub use endpoints::{Column, ColumnType, Endpoint, Endpoints, Level, Parse, Paths, Rounds};
+pub use envelope::{Metadata, wrap};
 pub use error::ExtractError;
+pub use selectors::{Rounds as RoundSelector, SeasonSelector, Seasons, Selectors};

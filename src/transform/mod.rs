@@ -8,6 +8,7 @@ mod json;
 mod page;
 mod parquet;
 mod shape;
+mod stage;
 mod table;
 mod values;
 
@@ -16,4 +17,7 @@ pub use error::TransformError;
 pub use json::SyntaxError;
 pub use page::{Drift, PageError, PageInfo, Reason, Refused, Rows};
 pub use shape::{EXTRA_COLUMN, Shape};
+pub use stage::{
+    BronzeBatch, DriftReport, EndpointReport, Options, Outcome, Plan, Progress, Report, Transform, Written,
+};
 pub use table::Table;

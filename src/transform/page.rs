@@ -25,7 +25,7 @@ pub enum PageError {
 
 /// What a page says of its listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PageInfo {
+pub struct PageInfo<'a> {
     /// Rows a page, as the API had it.
     pub limit: u32,
     pub offset: u32,
@@ -33,6 +33,8 @@ pub struct PageInfo {
     pub total: u32,
     /// Rows of this page, refused ones included.
     pub rows: u32,
+    /// The envelope's `metadata` as it stands there; none in a body as the API sent it.
+    pub metadata: Option<&'a str>,
 }
 
 /// The rows of a batch under construction.
@@ -115,7 +117,7 @@ impl<'s> Rows<'s> {
     /// # Errors
     /// The page is not JSON, has no MRData or no list of rows, or a field has another JSON type than it had; the rows are
     /// of no use then.
-    pub fn add_page(&mut self, page: &[u8]) -> Result<PageInfo, PageError> {
+    pub fn add_page<'a>(&mut self, page: &'a [u8]) -> Result<PageInfo<'a>, PageError> {
         let text = std::str::from_utf8(page).map_err(|_| PageError::Encoding)?;
         self.page += 1;
         let shape = self.shape;
@@ -228,7 +230,7 @@ struct PageParser<'r, 's, 'a> {
     spans: Vec<(u32, u32)>,
     /// Unknown fields of enclosing objects that are still open: level, path, JSON.
     enclosing_extras: Vec<(usize, String, String)>,
-    info: PageInfo,
+    info: PageInfo<'a>,
     saw_rows: bool,
 }
 
@@ -244,6 +246,7 @@ impl<'a> PageParser<'_, '_, 'a> {
                     found = true;
                     self.mr_data()?;
                 }
+                "metadata" => self.info.metadata = Some(self.scanner.raw()?),
                 "data" if self.scanner.kind()? == Kind::Object => {
                     self.scanner.enter_object()?;
                     let mut first = true;
