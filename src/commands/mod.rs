@@ -1,7 +1,11 @@
 //! One file and one public function a subcommand; each reads as a runbook over the stages. Here: only which command
 //! runs, and what all of them are given.
 
+mod backfill;
 mod completions;
+mod extract;
+mod lake_run;
+mod transform;
 
 use crate::{
     Error,
@@ -53,8 +57,11 @@ pub fn dispatch(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
     run(cli.command, &context)
 }
 
-fn run(command: Command, _context: &Context) -> Result<ExitStatus, Error> {
+fn run(command: Command, context: &Context) -> Result<ExitStatus, Error> {
     match command {
+        Command::Extract(args) => extract::extract(&args, context),
+        Command::Transform(args) => transform::transform(&args, context),
+        Command::Backfill(args) => backfill::backfill(&args, context),
         Command::Completions(_) => Ok(ExitStatus::Success),
         Command::Engine(_) | Command::Query(_) => Ok(ExitStatus::Success),
     }

@@ -174,8 +174,7 @@ impl Endpoints {
         let Some(path) = path else {
             return Self::parse(BUILT_IN, Path::new("endpoints.yml"));
         };
-        let text = fs_err::read_to_string(path)
-            .map_err(|source| ExtractError::Io { path: path.to_owned(), source: source.into() })?;
+        let text = fs_err::read_to_string(path).map_err(|source| ExtractError::Io { path: path.to_owned(), source })?;
         Self::parse(&text, path)
     }
 
@@ -222,7 +221,12 @@ impl Endpoints {
 
     /// How many rounds a season probably has.
     pub fn expected_rounds(&self, season: u16) -> u32 {
-        self.expected_rounds.iter().filter(|(from, _)| **from <= season).map(|(_, rounds)| *rounds).last().unwrap_or(20)
+        self.expected_rounds
+            .iter()
+            .filter(|(from, _)| **from <= season)
+            .map(|(_, rounds)| *rounds)
+            .next_back()
+            .unwrap_or(20)
     }
 
     fn check(&self, path: &Path) -> Result<(), ExtractError> {

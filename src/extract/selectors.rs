@@ -71,6 +71,29 @@ impl FromStr for Rounds {
     }
 }
 
+impl std::fmt::Display for Seasons {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, part) in self.0.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            match part {
+                SeasonSelector::Current => write!(f, "{comma}current")?,
+                SeasonSelector::Range(from, to) if from == to => write!(f, "{comma}{from}")?,
+                SeasonSelector::Range(from, to) => write!(f, "{comma}{from}..{to}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Rounds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Last => f.write_str("last"),
+            Self::Numbers(numbers) => f.write_str(&numbers.iter().map(u8::to_string).collect::<Vec<_>>().join(",")),
+        }
+    }
+}
+
 impl Seasons {
     /// The seasons, ascending, each once.
     pub fn resolve(&self, current: u16) -> BTreeSet<u16> {
