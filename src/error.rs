@@ -22,6 +22,8 @@ pub enum Error {
     Transform(#[from] TransformError),
     #[error("cannot read or write `{}`", path.display())]
     Io { path: PathBuf, source: std::io::Error },
+    #[error("{argument} is not valid: {reason}")]
+    Argument { argument: &'static str, reason: String },
     #[error("interrupted")]
     Interrupted,
 }
@@ -56,7 +58,12 @@ impl Error {
         match self {
             Self::Config(error) => error.location(),
             Self::Extract(error) => error.location(),
-            Self::Transform(_) | Self::Io { .. } | Self::Engine(_) | Self::Lake(_) | Self::Interrupted => None,
+            Self::Transform(_)
+            | Self::Io { .. }
+            | Self::Engine(_)
+            | Self::Lake(_)
+            | Self::Argument { .. }
+            | Self::Interrupted => None,
         }
     }
 
@@ -68,7 +75,7 @@ impl Error {
             Self::Lake(error) => error.hint(),
             Self::Extract(error) => error.hint(),
             Self::Transform(error) => error.hint(),
-            Self::Io { .. } | Self::Interrupted => None,
+            Self::Io { .. } | Self::Argument { .. } | Self::Interrupted => None,
         }
     }
 

@@ -3,9 +3,12 @@
 
 mod backfill;
 mod completions;
+mod engine;
 mod extract;
 mod lake_run;
+mod query;
 mod transform;
+mod warehouse;
 
 use crate::{
     Error,
@@ -63,6 +66,7 @@ fn run(command: Command, context: &Context) -> Result<ExitStatus, Error> {
         Command::Transform(args) => transform::transform(&args, context),
         Command::Backfill(args) => backfill::backfill(&args, context),
         Command::Completions(_) => Ok(ExitStatus::Success),
-        Command::Engine(_) | Command::Query(_) => Ok(ExitStatus::Success),
+        Command::Engine(args) => engine::engine(&args, context),
+        Command::Query(args) => query::query(&args, context),
     }
 }
