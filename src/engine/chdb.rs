@@ -507,9 +507,7 @@ impl ChdbSession {
         let running: Vec<(String, Arc<Running>)> =
             self.warehouse.running.lock().iter().map(|(id, running)| (id.clone(), Arc::clone(running))).collect();
         // An array of nothing has no type that transform() takes; '' is the comment of no statement of ours.
-        let list = |texts: Vec<&str>| {
-            std::iter::once("").chain(texts).map(quote_string).collect::<Vec<_>>().join(", ")
-        };
+        let list = |texts: Vec<&str>| std::iter::once("").chain(texts).map(quote_string).collect::<Vec<_>>().join(", ");
         let tags = list(running.iter().map(|(_, running)| running.tag.as_str()).collect());
         let ids = list(running.iter().map(|(id, _)| id.as_str()).collect());
         let id_of = format!("transform(Settings['log_comment'], [{tags}], [{ids}], query_id)");
@@ -609,7 +607,7 @@ impl ChdbSession {
             return Err(begun.error(&text));
         }
         self.connection.set_busy(true);
-        Ok(Started::Stream(Chunks { session: Some(self), handle: Some(handle), begun, done: false, counters: None }))
+        Ok(Started::Stream(Chunks { session: Some(self), handle: Some(handle), begun, done: false, read: (0, 0) }))
     }
 
     /// Reads a whole result as batches.
@@ -695,7 +693,8 @@ struct Chunks<'a> {
     handle: Option<OwnedResult>,
     begun: Begun,
     done: bool,
-    counters: Option<QuerySummary>,
+    /// Rows and bytes read so far: every chunk says what was read for it.
+    read: (u64, u64),
 }
 
 impl<'a> Chunks<'a> {
@@ -737,16 +736,18 @@ impl<'a> Chunks<'a> {
             }
             return Err(self.begun.error(&text));
         }
+        let (rows, bytes, ..) = chunk.counters();
+        self.read.0 += rows;
+        self.read.1 += bytes;
         if chunk.bytes().is_empty() {
             self.done = true;
-            self.counters = Some(self.begun.summary(Some(&chunk)));
             return Ok(None);
         }
         Ok(Some(chunk))
     }
 
     fn summary(&self) -> QuerySummary {
-        self.counters.clone().unwrap_or_else(|| self.begun.summary(None))
+        QuerySummary { read_rows: self.read.0, read_bytes: self.read.1, ..self.begun.summary(None) }
     }
 }
 

@@ -44,8 +44,16 @@ pub(crate) struct Statement<'a> {
 
 impl<'a> Statement<'a> {
     pub(crate) fn read(sql: &'a str) -> Self {
-        let mut statement =
-            Self { kind: Kind::Empty, format: None, data: None, several: false, end: sql.len(), data_keyword: None, reads_input: false, whole_result: false };
+        let mut statement = Self {
+            kind: Kind::Empty,
+            format: None,
+            data: None,
+            several: false,
+            end: sql.len(),
+            data_keyword: None,
+            reads_input: false,
+            whole_result: false,
+        };
         let mut tokens = Tokens::new(sql).filter(|token| token.kind != TokenKind::Space);
         let Some(first) = tokens.by_ref().find(|token| token.text(sql) != "(") else { return statement };
         statement.kind = match first.text(sql).to_ascii_uppercase().as_str() {

@@ -1,7 +1,10 @@
 //! The way of a result to the client: coded, in pieces, with what is known when the first piece goes. An error that comes
 //! before that has the right status; a later one is written behind the rows, as ClickHouse does, and breaks the answer off.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use axum::{
     body::Body,
@@ -20,6 +23,9 @@ use crate::engine::{EngineError, QuerySummary};
 const HOLD: usize = 64 << 10;
 /// How many pieces wait for a slow client before the statement does.
 const PIECES: usize = 8;
+
+/// How long an answer that breaks off waits for its last piece to be written.
+const FLUSH: Duration = Duration::from_millis(20);
 
 /// What every answer says.
 #[derive(Debug, Clone)]
@@ -153,7 +159,12 @@ impl Answer {
         }
         if let Some(receiver) = self.receiver.take() {
             let stream = futures::stream::unfold(receiver, |mut receiver| async {
-                receiver.recv().await.map(|piece| (piece, receiver))
+                let piece = receiver.recv().await?;
+                if piece.is_err() {
+                    // hyper drops what it has not written yet when a body fails: the exception's text goes first.
+                    tokio::time::sleep(FLUSH).await;
+                }
+                Some((piece, receiver))
             });
             self.send_head(Body::from_stream(stream), &QuerySummary::default());
         }
@@ -248,8 +259,19 @@ fn content_type(format: &str) -> &'static str {
         "csvwithnames" | "csvwithnamesandtypes" => "text/csv; charset=UTF-8; header=present",
         "xml" => "application/xml; charset=UTF-8",
         "markdown" => "text/markdown; charset=UTF-8",
-        "native" | "rowbinary" | "rowbinarywithnames" | "rowbinarywithnamesandtypes" | "parquet" | "orc" | "avro"
-        | "arrow" | "arrowstream" | "npy" | "msgpack" | "protobuf" | "capnproto" => "application/octet-stream",
+        "native"
+        | "rowbinary"
+        | "rowbinarywithnames"
+        | "rowbinarywithnamesandtypes"
+        | "parquet"
+        | "orc"
+        | "avro"
+        | "arrow"
+        | "arrowstream"
+        | "npy"
+        | "msgpack"
+        | "protobuf"
+        | "capnproto" => "application/octet-stream",
         _ if format.starts_with("tabseparated") || format.starts_with("tsv") => {
             "text/tab-separated-values; charset=UTF-8"
         }

@@ -87,7 +87,9 @@ impl<W: Write> Encoder<W> {
             _ if native => Self::Native(BlockWriter::new(output)),
             None => Self::Plain(output),
             Some(Coding::Gzip) => Self::Gzip(flate2::write::GzEncoder::new(output, flate2::Compression::new(3))),
-            Some(Coding::Deflate) => Self::Deflate(flate2::write::ZlibEncoder::new(output, flate2::Compression::new(3))),
+            Some(Coding::Deflate) => {
+                Self::Deflate(flate2::write::ZlibEncoder::new(output, flate2::Compression::new(3)))
+            }
             Some(Coding::Brotli) => Self::Brotli(Box::new(brotli::CompressorWriter::new(output, 1 << 16, 1, 22))),
             Some(Coding::Zstd) => Self::Zstd(zstd::Encoder::new(output, 1)?),
             Some(Coding::Lz4) => Self::Lz4(Box::new(lz4_flex::frame::FrameEncoder::new(output))),

@@ -223,9 +223,18 @@ async fn read_form(request: Request, parameters: &mut Parameters) -> Result<Vec<
             let about = |what: &str| parameters.get(&format!("{name}_{what}")).map(str::to_owned);
             let structure = about("structure").or_else(|| about("types").map(|types| unnamed_columns(&types)));
             let structure = structure.ok_or_else(|| {
-                exception(36, "BAD_ARGUMENTS", format!("External table {name} has neither {name}_structure nor {name}_types"))
+                exception(
+                    36,
+                    "BAD_ARGUMENTS",
+                    format!("External table {name} has neither {name}_structure nor {name}_types"),
+                )
             })?;
-            Ok(ExternalTable { structure, format: about("format").unwrap_or_else(|| "TabSeparated".into()), name, data })
+            Ok(ExternalTable {
+                structure,
+                format: about("format").unwrap_or_else(|| "TabSeparated".into()),
+                name,
+                data,
+            })
         })
         .collect()
 }
@@ -277,6 +286,9 @@ mod tests {
 
     #[test]
     fn columns_without_names_are_numbered() {
-        assert_eq!(unnamed_columns("Int64, Array(Tuple(Int8, String)),Date"), "_1 Int64, _2 Array(Tuple(Int8, String)), _3 Date");
+        assert_eq!(
+            unnamed_columns("Int64, Array(Tuple(Int8, String)),Date"),
+            "_1 Int64, _2 Array(Tuple(Int8, String)), _3 Date"
+        );
     }
 }

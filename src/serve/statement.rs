@@ -21,7 +21,7 @@ use super::{
     sessions::Lease,
 };
 use crate::engine::{
-    ChdbEngine, ChdbSession, Engine as _, EngineError, QueryOptions, QuerySummary, Session as _, quote_identifier,
+    ChdbEngine, ChdbSession, EngineError, QueryOptions, QuerySummary, Session as _, quote_identifier,
     statement::{Kind, Statement},
 };
 
@@ -56,7 +56,9 @@ pub(super) async fn answer(shared: Arc<Shared>, request: Request) -> Response<Bo
     // Dropped here when the client goes away before the first row; behind it, the rows have nowhere to go.
     let response = first.await;
     guard.query_id = None;
-    response.unwrap_or_else(|_| failure(&exception(1002, "UNKNOWN_EXCEPTION", "the statement's thread ended".into()), &common))
+    response.unwrap_or_else(|_| {
+        failure(&exception(1002, "UNKNOWN_EXCEPTION", "the statement's thread ended".into()), &common)
+    })
 }
 
 /// Cancels the statement when dropped, if it only reads: one that writes is not the client's alone any more.
@@ -98,7 +100,8 @@ fn statement(shared: &Arc<Shared>, asked: &mut Asked, answer: &mut Answer) -> Re
     let result = text.run(session, asked, answer);
     for name in names {
         // They were for this request alone.
-        let _ = session.execute(&format!("DROP TEMPORARY TABLE IF EXISTS {}", quote_identifier(&name)), &QueryOptions::default());
+        let _ = session
+            .execute(&format!("DROP TEMPORARY TABLE IF EXISTS {}", quote_identifier(&name)), &QueryOptions::default());
     }
     result
 }
@@ -119,7 +122,8 @@ struct Text {
 impl Text {
     /// A server reads the URL's `query`, a line break and the body as one text; only the data of an INSERT may be large.
     fn new(query: &str, mut body: SpooledTempFile) -> Result<Self, EngineError> {
-        let failed = |error: std::io::Error| exception(1001, "STD_EXCEPTION", format!("The body cannot be read: {error}"));
+        let failed =
+            |error: std::io::Error| exception(1001, "STD_EXCEPTION", format!("The body cannot be read: {error}"));
         let length = body.seek(SeekFrom::End(0)).map_err(failed)?;
         body.seek(SeekFrom::Start(0)).map_err(failed)?;
         if length == 0 {
@@ -176,7 +180,9 @@ impl Text {
         let format = statement.format.unwrap_or(&asked.default_format).to_owned();
         answer.set_format(&format);
         match (statement.kind, self.data) {
-            (Kind::Insert, Some(data)) => insert(session, &self.sql, &statement, data, &asked.default_format, &asked.options),
+            (Kind::Insert, Some(data)) => {
+                insert(session, &self.sql, &statement, data, &asked.default_format, &asked.options)
+            }
             (Kind::Kill, _) => session.kill(&self.sql, &asked.default_format, &asked.options, answer),
             _ => session.query_format(&self.sql, &asked.default_format, &asked.options, answer),
         }
