@@ -2,6 +2,7 @@
 //! runs, and what all of them are given.
 
 mod completions;
+mod simulate;
 
 use crate::{
     Error,
@@ -46,6 +47,9 @@ pub fn dispatch(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
     if let Command::Completions(args) = &cli.command {
         return completions::completions(args, printer);
     }
+    if let Command::Simulate(args) = &cli.command {
+        return simulate::simulate(args, printer);
+    }
     let settings = Settings::resolve(&cli.global)?;
     let invocation = Invocation::start();
     crate::observe::start_log(&cli.global, &invocation);
@@ -55,7 +59,7 @@ pub fn dispatch(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
 
 fn run(command: Command, _context: &Context) -> Result<ExitStatus, Error> {
     match command {
-        Command::Completions(_) => Ok(ExitStatus::Success),
+        Command::Completions(_) | Command::Simulate(_) => Ok(ExitStatus::Success),
         Command::Engine(_) | Command::Query(_) => Ok(ExitStatus::Success),
     }
 }
