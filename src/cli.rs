@@ -103,6 +103,8 @@ pub enum Command {
     Engine(EngineArgs),
     /// Run SQL in the target's schema and print the result
     Query(QueryArgs),
+    /// Serve an API with made-up seasons on loopback, for trying things out without the network
+    Simulate(SimulateArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -131,6 +133,54 @@ pub struct QueryArgs {
     /// A ClickHouse setting for this query, repeatable: --setting max_threads=1
     #[arg(long, value_name = "NAME=VALUE")]
     pub setting: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// Port on 127.0.0.1; 0 takes a free one
+    #[arg(long, default_value_t = 58010)]
+    pub port: u16,
+    /// Everything that is made up follows from it
+    #[arg(long, default_value_t = 7)]
+    pub seed: u64,
+    /// Seasons to show, 1950 to 2099
+    #[arg(long, value_name = "FIRST..LAST", default_value = "1950..2025", value_parser = parse_seasons)]
+    pub seasons: std::ops::RangeInclusive<u16>,
+    /// Requests a second before 429
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub rate_per_second: u32,
+    /// Requests an hour before 429
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    pub rate_per_hour: u32,
+    /// Answer every request
+    #[arg(long)]
+    pub no_throttle: bool,
+    /// A fault and its probability, repeatable: 500, 503, truncate, cut, html, reset, delay, shift, throttle
+    #[arg(long, value_name = "KIND:PROBABILITY")]
+    pub fault: Vec<crate::simulate::Fault>,
+    /// How late an answer with the fault `delay` comes, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 3000)]
+    pub delay_ms: u64,
+    /// Laps of a race, as a multiple of a real one's
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    pub lap_scale: f64,
+    /// Write the URL here once the server answers, for scripts that take a free port
+    #[arg(long, value_name = "FILE")]
+    pub url_file: Option<PathBuf>,
+    /// A token that lifts the limits
+    #[arg(long)]
+    pub token: Option<String>,
+}
+
+/// `1950..2025`, both included, or one season.
+fn parse_seasons(text: &str) -> Result<std::ops::RangeInclusive<u16>, String> {
+    let (first, last) = text.split_once("..").unwrap_or((text, text));
+    let season = |text: &str| {
+        let season = text.trim_start_matches('=').parse().ok().filter(|season| (1950..=2099).contains(season));
+        season.ok_or_else(|| format!("`{text}` is no season from 1950 to 2099"))
+    };
+    let (first, last) = (season(first)?, season(last)?);
+    if first > last { Err(format!("{first} comes after {last}")) } else { Ok(first..=last) }
 }
 
 #[derive(Debug, Args)]

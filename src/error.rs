@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 
 use crate::{
-    config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError, transform::TransformError,
+    config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError, simulate::SimulateError,
+    transform::TransformError,
 };
 
 /// Any failure of a command.
@@ -20,6 +21,8 @@ pub enum Error {
     Extract(#[from] ExtractError),
     #[error(transparent)]
     Transform(#[from] TransformError),
+    #[error(transparent)]
+    Simulate(#[from] SimulateError),
     #[error("cannot read or write `{}`", path.display())]
     Io { path: PathBuf, source: std::io::Error },
     #[error("{argument} is not valid: {reason}")]
@@ -70,6 +73,7 @@ impl Error {
             Self::Lake(error) => error.hint(),
             Self::Extract(error) => error.hint(),
             Self::Transform(error) => error.hint(),
+            Self::Simulate(error) => error.hint(),
             _ => None,
         }
     }

@@ -27,6 +27,7 @@ pub mod lake;
 pub mod observe;
 pub mod printer;
 pub mod project;
+pub mod simulate;
 pub mod transform;
 
 pub use error::Error;

@@ -7,6 +7,7 @@ mod engine;
 mod extract;
 mod lake_run;
 mod query;
+mod simulate;
 mod transform;
 mod warehouse;
 
@@ -53,6 +54,9 @@ pub fn dispatch(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
     if let Command::Completions(args) = &cli.command {
         return completions::completions(args, printer);
     }
+    if let Command::Simulate(args) = &cli.command {
+        return simulate::simulate(args, printer);
+    }
     let settings = Settings::resolve(&cli.global)?;
     let invocation = Invocation::start();
     crate::observe::start_log(&cli.global, &invocation);
@@ -65,8 +69,8 @@ fn run(command: Command, context: &Context) -> Result<ExitStatus, Error> {
         Command::Extract(args) => extract::extract(&args, context),
         Command::Transform(args) => transform::transform(&args, context),
         Command::Backfill(args) => backfill::backfill(&args, context),
-        Command::Completions(_) => Ok(ExitStatus::Success),
         Command::Engine(args) => engine::engine(&args, context),
         Command::Query(args) => query::query(&args, context),
+        Command::Completions(_) | Command::Simulate(_) => Ok(ExitStatus::Success),
     }
 }
