@@ -15,6 +15,7 @@
 //! Invariants: stages do not call each other, a command hands one stage's value to the next; `render`, `schema`, `ddl`
 //! and the graph are values in, values out; a reading command never writes.
 
+pub mod adapter;
 pub mod cli;
 pub mod commands;
 pub mod config;
