@@ -23,6 +23,7 @@ pub mod diagnostic;
 pub mod engine;
 mod error;
 pub mod lake;
+pub mod materialize;
 pub mod observe;
 pub mod printer;
 pub mod project;

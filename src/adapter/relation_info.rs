@@ -147,7 +147,8 @@ mod tests {
 
     #[test]
     fn a_refresh_clause_is_seen_before_the_target_only() {
-        let refreshed = materialized_view("CREATE MATERIALIZED VIEW d.m REFRESH EVERY 1 HOUR APPEND TO d.t AS SELECT 1");
+        let refreshed =
+            materialized_view("CREATE MATERIALIZED VIEW d.m REFRESH EVERY 1 HOUR APPEND TO d.t AS SELECT 1");
         assert!(refreshed.is_refreshable() && refreshed.refresh_appends());
         let plain = materialized_view("CREATE MATERIALIZED VIEW d.m TO d.t AS SELECT ' REFRESH ' AS a");
         assert!(!plain.is_refreshable());

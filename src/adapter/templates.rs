@@ -55,8 +55,9 @@ impl Templates {
         for (name, text) in EMBEDDED {
             let path = directory.map(|directory| directory.join(name)).filter(|path| path.is_file());
             let text = match path {
-                Some(path) => fs_err::read_to_string(&path)
-                    .map_err(|source| AdapterError::TemplateFile { path, source })?,
+                Some(path) => {
+                    fs_err::read_to_string(&path).map_err(|source| AdapterError::TemplateFile { path, source })?
+                }
                 None => (*text).to_owned(),
             };
             texts.push(((*name).to_owned(), text));
