@@ -28,6 +28,7 @@ pub mod observe;
 pub mod printer;
 pub mod project;
 pub mod render;
+pub mod snapshot;
 
 pub use error::Error;
 

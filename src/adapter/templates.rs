@@ -36,6 +36,16 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "materialize/rename.sql",
     "materialize/replace_partitions.sql",
     "materialize/truncate.sql",
+    "snapshot/changes.sql",
+    "snapshot/close_by_update.sql",
+    "snapshot/counts.sql",
+    "snapshot/delete_closed.sql",
+    "snapshot/drop_open.sql",
+    "snapshot/duplicates.sql",
+    "snapshot/first.sql",
+    "snapshot/insert_kept.sql",
+    "snapshot/insert_staged.sql",
+    "snapshot/replace_open.sql",
 ];
 
 /// All templates, parsed.
