@@ -18,6 +18,8 @@ pub enum Error {
     Render(#[from] RenderError),
     #[error("cannot read or write `{}`", path.display())]
     Io { path: PathBuf, source: std::io::Error },
+    #[error("{argument} is not valid: {reason}")]
+    Argument { argument: &'static str, reason: String },
     #[error("interrupted")]
     Interrupted,
 }
@@ -52,7 +54,7 @@ impl Error {
         match self {
             Self::Config(error) => error.location(),
             Self::Render(error) => error.location().cloned(),
-            Self::Io { .. } | Self::Engine(_) | Self::Lake(_) | Self::Interrupted => None,
+            Self::Io { .. } | Self::Engine(_) | Self::Lake(_) | Self::Argument { .. } | Self::Interrupted => None,
         }
     }
 
@@ -62,7 +64,7 @@ impl Error {
             Self::Config(error) => error.hint(),
             Self::Engine(error) => error.hint(),
             Self::Lake(error) => error.hint(),
-            Self::Render(_) | Self::Io { .. } | Self::Interrupted => None,
+            Self::Render(_) | Self::Io { .. } | Self::Argument { .. } | Self::Interrupted => None,
         }
     }
 

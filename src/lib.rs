@@ -22,6 +22,7 @@ pub mod config;
 pub mod diagnostic;
 pub mod engine;
 mod error;
+pub mod interrupt;
 pub mod lake;
 pub mod materialize;
 pub mod observe;
@@ -49,6 +50,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    interrupt::install();
     let printer = printer::Printer::new(&cli.global);
     match commands::dispatch(cli, &printer) {
         Ok(status) => ExitCode::from(status.code()),

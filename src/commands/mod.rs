@@ -2,6 +2,9 @@
 //! runs, and what all of them are given.
 
 mod completions;
+mod engine;
+mod query;
+mod warehouse;
 
 use crate::{
     Error,
@@ -53,9 +56,10 @@ pub fn dispatch(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
     run(cli.command, &context)
 }
 
-fn run(command: Command, _context: &Context) -> Result<ExitStatus, Error> {
+fn run(command: Command, context: &Context) -> Result<ExitStatus, Error> {
     match command {
         Command::Completions(_) => Ok(ExitStatus::Success),
-        Command::Engine(_) | Command::Query(_) => Ok(ExitStatus::Success),
+        Command::Engine(args) => engine::engine(&args, context),
+        Command::Query(args) => query::query(&args, context),
     }
 }

@@ -137,6 +137,20 @@ impl Default for EngineSettings {
     }
 }
 
+impl EngineSettings {
+    /// The defaults with what the environment says of libchdb: for tests, which have no project.
+    #[doc(hidden)]
+    pub fn from_environment() -> Self {
+        let libchdb = env_vars::read(env_vars::LIBCHDB).map(PathBuf::from);
+        Self { libchdb, cache_dir: env_vars::read(env_vars::CACHE_DIR).map(PathBuf::from), ..Self::default() }
+    }
+
+    /// Where `chpipe engine install` keeps libchdb: the folder that was named, else `chpipe` in the user's cache.
+    pub fn cache_dir(&self) -> PathBuf {
+        self.cache_dir.clone().unwrap_or_else(env_vars::user_cache_dir)
+    }
+}
+
 /// `[transform]`: Bronze to Silver.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
