@@ -13,4 +13,6 @@
 
 mod cli;
 mod harness;
+mod materialize;
+mod scd2;
 mod tidy;

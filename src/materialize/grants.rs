@@ -27,7 +27,10 @@ pub fn apply_grants(model: &Model<'_>, adapter: &mut Adapter) -> Result<usize, M
             Value::Array(items) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
             Value::String(one) => vec![one.clone()],
             _ => {
-                return Err(MaterializeError::config("grants", format!("`{privilege}` needs a list of users or roles")));
+                return Err(MaterializeError::config(
+                    "grants",
+                    format!("`{privilege}` needs a list of users or roles"),
+                ));
             }
         };
         wanted.extend(grantees.into_iter().map(|grantee| (privilege.to_uppercase(), grantee)));

@@ -132,7 +132,10 @@ impl Materialization for Incremental {
                 adapter.drop_relation(&new_data)?;
                 Some(rows)
             }
-            Strategy::Legacy { key } => rebuild_with(model, adapter, &existing, key)?,
+            Strategy::Legacy { key } => {
+                let new_data = collect(model, adapter, &existing, &wanted, false)?;
+                rebuild_with(model, adapter, &existing, &new_data, key)?
+            }
         };
         let mut outcome = Outcome::of(model.relation, rows);
         outcome.notes = notes;
@@ -274,34 +277,34 @@ fn rebuild_with(
     model: &Model<'_>,
     adapter: &mut Adapter,
     existing: &RelationInfo,
+    new_data: &Relation,
     key: &str,
 ) -> Result<Option<u64>, MaterializeError> {
-    let (new_rows, rows) = build::build_aside(model, adapter, true)?;
+    let rows = adapter.count(new_data)?;
     let aside = temporary_relation(model.relation, model.invocation, "all");
     adapter.drop_relation(&aside)?;
-    let like = json!({"relation": aside.render(), "like": new_rows.render(), "engine": null});
+    let like = json!({"relation": aside.render(), "like": existing.relation.render(), "engine": null});
     adapter.run_ddl("materialize/create_table_as.sql", like)?;
-    let wanted = adapter.columns(&aside)?;
-    let live = adapter.columns(&existing.relation)?;
-    let shared: Vec<String> = wanted
+    let columns: Vec<String> = adapter
+        .columns(&existing.relation)?
         .iter()
-        .filter(|column| column.is_insertable() && live.iter().any(|live| live.name == column.name))
+        .filter(|column| column.is_insertable())
         .map(ColumnInfo::quoted)
         .collect();
     let settings = settings_list(model.config().query_settings());
     let values = json!({
         "relation": aside.render(),
-        "columns": shared,
+        "columns": columns,
         "existing": existing.relation.render(),
         "key": key,
-        "new_rows": new_rows.render(),
+        "new_rows": new_data.render(),
         "settings": settings,
     });
     adapter.run("materialize/keep_unmatched.sql", &values)?;
-    copy_rows(adapter, &aside, &new_rows, &settings)?;
+    copy_rows(adapter, &aside, new_data, &settings)?;
     build::put_in_place(model, adapter, &aside, Some(existing))?;
-    adapter.drop_relation(&new_rows)?;
-    Ok(rows)
+    adapter.drop_relation(new_data)?;
+    Ok(Some(rows))
 }
 
 /// Finishes what an ended run left behind: `leftovers` are the relations beside `model.relation` that bear its marks. It
@@ -317,6 +320,10 @@ pub fn recover(model: &Model<'_>, adapter: &mut Adapter, leftovers: &[Relation])
         match (live, Strategy::of(model.config(), None, adapter)) {
             (Some(live), Ok(Strategy::DeleteInsert { key, predicates })) => {
                 replace_rows(model, adapter, &live.relation, leftover, &key, &predicates)?;
+                finished = true;
+            }
+            (Some(live), Ok(Strategy::Legacy { key })) => {
+                rebuild_with(model, adapter, &live, leftover, &key)?;
                 finished = true;
             }
             (Some(live), Ok(Strategy::InsertOverwrite)) => {

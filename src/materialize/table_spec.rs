@@ -147,9 +147,31 @@ fn persists(config: &NodeConfig, what: &str) -> bool {
     config.map("persist_docs").and_then(|docs| docs.get(what)).and_then(Value::as_bool).unwrap_or(false)
 }
 
-/// `(a, b)`; a text is an expression of its own.
+/// `(a, b)`; a single text stands as it is, in parentheses only where it is a bare list.
 pub(super) fn tuple(items: &[String]) -> Option<String> {
-    (!items.is_empty()).then(|| format!("({})", items.join(", ")))
+    match items {
+        [] => None,
+        [one] if !has_outer_comma(one) => Some(one.clone()),
+        many => Some(format!("({})", many.join(", "))),
+    }
+}
+
+/// Whether a comma stands outside of all parentheses, brackets and quotes.
+fn has_outer_comma(text: &str) -> bool {
+    let mut depth = 0_i32;
+    let mut quote = None;
+    for character in text.chars() {
+        match (quote, character) {
+            (Some(open), close) if open == close => quote = None,
+            (Some(_), _) => {}
+            (None, '\'' | '"' | '`') => quote = Some(character),
+            (None, '(' | '[') => depth += 1,
+            (None, ')' | ']') => depth -= 1,
+            (None, ',') if depth == 0 => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// The sorting key: `tuple()` where nothing is said.
@@ -160,11 +182,7 @@ pub(super) fn order_by(config: &NodeConfig) -> String {
 /// The primary key, where the config names one.
 pub(super) fn primary_key(config: &NodeConfig) -> Option<String> {
     let items: Vec<String> = config.primary_key().into_iter().filter(|item| !item.trim().is_empty()).collect();
-    match items.as_slice() {
-        [] => None,
-        [one] => Some(format!("({one})")),
-        many => Some(format!("({})", many.join(", "))),
-    }
+    tuple(&items)
 }
 
 fn ttl(config: &NodeConfig) -> Option<String> {
@@ -272,7 +290,7 @@ mod tests {
     #[test]
     fn keys_are_lists_or_expressions() {
         assert_eq!(order_by(&config(json!({}))), "tuple()");
-        assert_eq!(order_by(&config(json!({"order_by": "(a, b)"}))), "((a, b))");
+        assert_eq!(order_by(&config(json!({"order_by": "(a, b)"}))), "(a, b)");
         assert_eq!(order_by(&config(json!({"order_by": ["a", "b"]}))), "(a, b)");
         assert_eq!(primary_key(&config(json!({"primary_key": ""}))), None);
         assert_eq!(primary_key(&config(json!({"primary_key": "a, b"}))).as_deref(), Some("(a, b)"));

@@ -36,10 +36,22 @@ pub(super) fn comparison(data_type: &str) -> Comparison {
     let name = inner.split('(').next().unwrap_or(inner);
     match name {
         "Float32" | "Float64" | "BFloat16" => Comparison::Float,
-        "Array" | "Map" | "Tuple" | "Nested" | "JSON" | "Object" | "Variant" | "Dynamic" | "AggregateFunction"
-        | "SimpleAggregateFunction" | "Point" | "Ring" | "LineString" | "MultiLineString" | "Polygon" | "MultiPolygon" => {
-            Comparison::Text
-        }
+        "Array"
+        | "Map"
+        | "Tuple"
+        | "Nested"
+        | "JSON"
+        | "Object"
+        | "Variant"
+        | "Dynamic"
+        | "AggregateFunction"
+        | "SimpleAggregateFunction"
+        | "Point"
+        | "Ring"
+        | "LineString"
+        | "MultiLineString"
+        | "Polygon"
+        | "MultiPolygon" => Comparison::Text,
         _ => Comparison::Plain,
     }
 }
@@ -58,11 +70,7 @@ pub(super) fn differs(left: &str, left_type: &str, right: &str, right_type: &str
         }
         _ => format!("{left} != {right}"),
     };
-    if nullable {
-        format!("ifNull({unequal}, isNull({left}) != isNull({right}))")
-    } else {
-        unequal
-    }
+    if nullable { format!("ifNull({unequal}, isNull({left}) != isNull({right}))") } else { unequal }
 }
 
 /// The type with room for NULL, where ClickHouse has one.

@@ -174,10 +174,7 @@ fn first_table(
         None => format!("Nullable({bare_type})"),
         Some(current) => {
             // The current value may need a wider type than the times: a Date32 for 9999-12-31.
-            let query = format!(
-                "SELECT [defaultValueOfTypeName({}), ({current})] AS common",
-                quote_string(&bare_type)
-            );
+            let query = format!("SELECT [defaultValueOfTypeName({}), ({current})] AS common", quote_string(&bare_type));
             let common = adapter.query_columns(&query, &[]).ok().and_then(|columns| {
                 let first = columns.into_iter().next()?.data_type;
                 let inner = first.strip_prefix("Array(")?.strip_suffix(')')?.to_owned();

@@ -146,8 +146,7 @@ impl SnapshotConfig {
     /// # Errors
     /// A key that is missing or that contradicts another.
     pub fn of(config: &NodeConfig) -> Result<Self, SnapshotError> {
-        let unique_key: Vec<String> =
-            config.unique_key().into_iter().filter(|key| !key.trim().is_empty()).collect();
+        let unique_key: Vec<String> = config.unique_key().into_iter().filter(|key| !key.trim().is_empty()).collect();
         if unique_key.is_empty() {
             return Err(SnapshotError::config("unique_key", "a snapshot needs it"));
         }
@@ -232,9 +231,18 @@ mod tests {
 
     #[test]
     fn strategies_need_their_keys() {
-        assert!(config(json!({"strategy": "check", "check_cols": "all"})).unwrap_err().to_string().contains("unique_key"));
-        assert!(config(json!({"unique_key": "id", "strategy": "timestamp"})).unwrap_err().to_string().contains("updated_at"));
-        assert!(config(json!({"unique_key": "id", "strategy": "check"})).unwrap_err().to_string().contains("check_cols"));
+        assert!(
+            config(json!({"strategy": "check", "check_cols": "all"})).unwrap_err().to_string().contains("unique_key")
+        );
+        assert!(
+            config(json!({"unique_key": "id", "strategy": "timestamp"}))
+                .unwrap_err()
+                .to_string()
+                .contains("updated_at")
+        );
+        assert!(
+            config(json!({"unique_key": "id", "strategy": "check"})).unwrap_err().to_string().contains("check_cols")
+        );
         let all = config(json!({"unique_key": ["a", "b"], "strategy": "check", "check_cols": ["all"]})).unwrap();
         assert_eq!(all.unique_key, ["a", "b"]);
         assert_eq!(all.strategy, Some(Strategy::Check { columns: CheckColumns::All, updated_at: None }));

@@ -197,9 +197,7 @@ impl SourceColumns {
             Some(columns.remove(index).data_type)
         };
         let updated_at_type = take("__dbt_updated_at");
-        let key_types = (1..=spec.unique_key.len())
-            .filter_map(|index| take(&format!("__dbt_key_{index}")))
-            .collect();
+        let key_types = (1..=spec.unique_key.len()).filter_map(|index| take(&format!("__dbt_key_{index}"))).collect();
         columns.retain(|column| !spec.names.contains(&column.name));
         Ok(Self { columns, updated_at_type, key_types })
     }
@@ -220,7 +218,9 @@ pub(super) fn source_updated_at(strategy: &Strategy) -> Option<&str> {
 
 /// The same as a further column of the source; a custom strategy's may already name the source's alias.
 pub(super) fn source_time(strategy: &Strategy) -> Option<String> {
-    source_updated_at(strategy).filter(|expression| !names_alias(expression)).map(|expression| format!("({expression})"))
+    source_updated_at(strategy)
+        .filter(|expression| !names_alias(expression))
+        .map(|expression| format!("({expression})"))
 }
 
 /// The same where the source is `source_data`.
@@ -266,10 +266,8 @@ impl<'a> Changes<'a> {
     ) -> Result<Self, SnapshotError> {
         let type_of = |name: &str| live_columns.iter().find(|column| column.name == name).map(|c| c.data_type.clone());
         let required = |name: &str| {
-            type_of(name).ok_or_else(|| SnapshotError::NotASnapshot {
-                relation: spec.relation.clone(),
-                column: name.to_owned(),
-            })
+            type_of(name)
+                .ok_or_else(|| SnapshotError::NotASnapshot { relation: spec.relation.clone(), column: name.to_owned() })
         };
         let valid_to_type = required(&spec.names.valid_to)?;
         let is_deleted_type = type_of(&spec.names.is_deleted)
@@ -548,9 +546,9 @@ fn value(column: &FinalColumn) -> String {
         format!("defaultValueOfTypeName({})", quote_string(data_type))
     };
     match (&column.live, &column.source) {
-        (Some(_), Some(_)) => format!(
-            "if(`{CHANGE}` IN ('insert', 'update'), source_data.{name}, snapshotted_data.{name})"
-        ),
+        (Some(_), Some(_)) => {
+            format!("if(`{CHANGE}` IN ('insert', 'update'), source_data.{name}, snapshotted_data.{name})")
+        }
         (None, _) => format!("if(`{CHANGE}` IN ('insert', 'update', 'amend'), source_data.{name}, {nothing})"),
         (Some(_), None) => format!("if(`{CHANGE}` IN ('insert', 'update'), {nothing}, snapshotted_data.{name})"),
     }

@@ -1,1 +1,1 @@
-DROP {{ kind }} IF EXISTS {{ relation }}{{ on_cluster }} SYNC
+DROP {{ kind }} IF EXISTS {{ relation }}{{ on_cluster }}
