@@ -94,6 +94,11 @@ impl Settings {
         self.project_dir.join(".chpipe")
     }
 
+    /// The environment as `env_var()` sees it, `.env` included.
+    pub fn environment(&self) -> std::sync::Arc<std::collections::HashMap<String, String>> {
+        std::sync::Arc::new(env_vars::all())
+    }
+
     /// The connection that the profile names; embedded in `.chpipe/warehouse` where there is no profiles.yml.
     ///
     /// # Errors

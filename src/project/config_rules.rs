@@ -125,7 +125,10 @@ pub(super) fn section(kind: ResourceType) -> &'static str {
 }
 
 /// The levels of a section that apply to a node, from the root to the leaf, `+` taken off the keys.
-pub(super) fn levels<'a>(section: &'a Map<String, Value>, fqn: &'a [String]) -> impl Iterator<Item = Map<String, Value>> + 'a {
+pub(super) fn levels<'a>(
+    section: &'a Map<String, Value>,
+    fqn: &'a [String],
+) -> impl Iterator<Item = Map<String, Value>> + 'a {
     let mut level = Some(section);
     let mut names = fqn.iter();
     std::iter::from_fn(move || {
@@ -287,7 +290,10 @@ mod tests {
     fn grants_replace_unless_plus() {
         let config = merged(
             ResourceType::Model,
-            &[json!({"grants": {"select": "a", "insert": ["x"]}}), json!({"grants": {"+select": ["b"], "insert": "y"}})],
+            &[
+                json!({"grants": {"select": "a", "insert": ["x"]}}),
+                json!({"grants": {"+select": ["b"], "insert": "y"}}),
+            ],
         );
         assert_eq!(config["grants"], json!({"select": ["a", "b"], "insert": ["y"]}));
     }

@@ -63,7 +63,8 @@ impl ProjectError {
     /// What it is about, as dbt names it: `model a (models/a.sql)`.
     #[must_use]
     pub fn in_subject(mut self, text: impl Into<String>) -> Self {
-        if let Self::Parsing { subject, .. } | Self::Compilation { subject, .. } | Self::Runtime { subject, .. } = &mut self
+        if let Self::Parsing { subject, .. } | Self::Compilation { subject, .. } | Self::Runtime { subject, .. } =
+            &mut self
         {
             *subject = Some(text.into());
         }

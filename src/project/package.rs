@@ -149,7 +149,9 @@ impl Package {
     ) -> Result<Self, ProjectError> {
         let reader = Reader { path, text };
         let YamlKind::Map(entries) = &mut tree.kind else {
-            return Err(ProjectError::runtime("dbt_project.yml does not parse to a dictionary").at(Location::file(path)));
+            return Err(
+                ProjectError::runtime("dbt_project.yml does not parse to a dictionary").at(Location::file(path))
+            );
         };
         // dbt's old name of the section.
         if !entries.iter().any(|(key, _)| key.as_str() == Some("data_tests")) {
@@ -168,10 +170,13 @@ impl Package {
             None => error,
         })?;
         let (rendered, _) = render_yaml(&written, context, &keeps_jinja).map_err(|error| {
-            ProjectError::compilation(error.message.clone()).at(error.location().cloned().unwrap_or(Location::file(path)))
+            ProjectError::compilation(error.message.clone())
+                .at(error.location().cloned().unwrap_or(Location::file(path)))
         })?;
         let (Value::Object(rendered), Value::Object(written)) = (rendered, written) else {
-            return Err(ProjectError::runtime("dbt_project.yml does not parse to a dictionary").at(Location::file(path)));
+            return Err(
+                ProjectError::runtime("dbt_project.yml does not parse to a dictionary").at(Location::file(path))
+            );
         };
         reader.check_name(&tree, name)?;
         for (old, new) in [("source-paths", "model-paths"), ("data-paths", "seed-paths")] {
@@ -328,7 +333,8 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn error(&self, tree: &Yaml, key: &str, message: String) -> ProjectError {
-        let place = tree.key(key).map_or_else(|| Location::file(self.path), |key| key.location(self.path, Some(self.text)));
+        let place =
+            tree.key(key).map_or_else(|| Location::file(self.path), |key| key.location(self.path, Some(self.text)));
         ProjectError::runtime(message).at(place)
     }
 
@@ -370,7 +376,11 @@ impl Reader<'_> {
                 .iter()
                 .map(|item| {
                     item.as_str().map(str::to_owned).ok_or_else(|| {
-                        self.error(tree, key, format!("at path ['{key}']: {} is not of type 'string'", python_repr(item)))
+                        self.error(
+                            tree,
+                            key,
+                            format!("at path ['{key}']: {} is not of type 'string'", python_repr(item)),
+                        )
                     })
                 })
                 .collect(),

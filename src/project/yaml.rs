@@ -66,7 +66,9 @@ impl Yaml {
     /// The key itself, for its line.
     pub fn key(&self, key: &str) -> Option<&Self> {
         match &self.kind {
-            YamlKind::Map(entries) => entries.iter().rev().find(|(name, _)| name.as_str() == Some(key)).map(|(name, _)| name),
+            YamlKind::Map(entries) => {
+                entries.iter().rev().find(|(name, _)| name.as_str() == Some(key)).map(|(name, _)| name)
+            }
             _ => None,
         }
     }
