@@ -16,6 +16,9 @@ pub enum Error {
     Lake(#[from] LakeError),
     #[error(transparent)]
     Project(#[from] ProjectError),
+    /// An error that several nodes have in common.
+    #[error(transparent)]
+    SharedProject(std::sync::Arc<ProjectError>),
     #[error(transparent)]
     Render(#[from] RenderError),
     #[error("cannot read or write `{}`", path.display())]
@@ -54,6 +57,7 @@ impl Error {
         match self {
             Self::Config(error) => error.location(),
             Self::Project(error) => error.location(),
+            Self::SharedProject(error) => error.location(),
             Self::Render(error) => error.location().cloned(),
             Self::Io { .. } | Self::Engine(_) | Self::Lake(_) | Self::Interrupted => None,
         }
@@ -66,6 +70,7 @@ impl Error {
             Self::Engine(error) => error.hint(),
             Self::Lake(error) => error.hint(),
             Self::Project(error) => error.hint(),
+            Self::SharedProject(error) => error.hint(),
             Self::Render(_) | Self::Io { .. } | Self::Interrupted => None,
         }
     }

@@ -1,7 +1,13 @@
 //! One file and one public function a subcommand; each reads as a runbook over the stages. Here: only which command
 //! runs, and what all of them are given.
 
+mod clean;
+mod compile;
 mod completions;
+mod debug;
+mod init;
+mod ls;
+mod parse;
 
 use crate::{
     Error,
@@ -53,9 +59,15 @@ pub fn dispatch(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
     run(cli.command, &context)
 }
 
-fn run(command: Command, _context: &Context) -> Result<ExitStatus, Error> {
+fn run(command: Command, context: &Context) -> Result<ExitStatus, Error> {
     match command {
         Command::Completions(_) => Ok(ExitStatus::Success),
         Command::Engine(_) | Command::Query(_) => Ok(ExitStatus::Success),
+        Command::Parse(args) => parse::parse(&args, context),
+        Command::Ls(args) => ls::ls(&args, context),
+        Command::Compile(args) => compile::compile(&args, context),
+        Command::Debug(args) => debug::debug(&args, context),
+        Command::Clean(args) => clean::clean(&args, context),
+        Command::Init(args) => init::init(&args, context),
     }
 }

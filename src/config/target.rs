@@ -161,7 +161,7 @@ impl Target {
             location: error.location(),
             hint: None,
         })?;
-        let profiles = Profiles { path: &file, text: &text, tree: &tree, settings };
+        let profiles = Profiles { path: &file, tree: &tree, settings };
         let Some(profile) = profiles.profile_name()? else { return Ok(Self::embedded(settings)) };
         profiles.resolve(&profile)
     }
@@ -239,7 +239,6 @@ fn find_profiles(settings: &Settings) -> Result<Option<PathBuf>, ConfigError> {
 /// profiles.yml, parsed.
 struct Profiles<'a> {
     path: &'a Path,
-    text: &'a str,
     tree: &'a Yaml,
     settings: &'a Settings,
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::error::Location;
+use crate::{error::Location, render::RenderError};
 
 /// A project that cannot be read, parsed or compiled.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +25,9 @@ pub enum ProjectError {
     /// A part of dbt that chpipe leaves out.
     #[error("Runtime Error\n  chpipe does not support {feature}")]
     NotSupported { feature: String, location: Option<Location> },
+    /// A template that cannot be rendered.
+    #[error("{}", render_text(.0))]
+    Render(Box<RenderError>),
     #[error("cannot read or write `{}`", path.display())]
     Io { path: PathBuf, source: std::io::Error },
 }
@@ -37,6 +40,24 @@ fn body(subject: &Option<String>, message: &str) -> String {
         out.push_str(line);
     }
     out
+}
+
+fn render_text(error: &RenderError) -> String {
+    let mut out = format!("{}{}", error.kind.label(), body(&error.node, &error.message));
+    for (index, frame) in error.stack.iter().enumerate() {
+        let verb = if index == 0 { "in" } else { "called by" };
+        out.push_str(&format!("\n  > {verb} macro {} ({})", frame.name, frame.path));
+    }
+    if let (Some(node), false) = (&error.node, error.stack.is_empty()) {
+        out.push_str(&format!("\n  > called by {node}"));
+    }
+    out
+}
+
+impl From<RenderError> for ProjectError {
+    fn from(error: RenderError) -> Self {
+        Self::Render(Box::new(error))
+    }
 }
 
 impl ProjectError {
@@ -79,6 +100,7 @@ impl ProjectError {
             | Self::Compilation { location, .. }
             | Self::Runtime { location, .. }
             | Self::NotSupported { location, .. } => *location = Some(place),
+            Self::Render(error) => error.location = Some(Box::new(place)),
             Self::Dependency { .. } | Self::Io { .. } => {}
         }
         self
@@ -97,7 +119,7 @@ impl ProjectError {
             | Self::Compilation { hint, .. }
             | Self::Runtime { hint, .. }
             | Self::Dependency { hint, .. } => *hint = Some(text.into()),
-            Self::Yaml { .. } | Self::NotSupported { .. } | Self::Io { .. } => {}
+            Self::Yaml { .. } | Self::NotSupported { .. } | Self::Render(_) | Self::Io { .. } => {}
         }
         self
     }
@@ -109,6 +131,7 @@ impl ProjectError {
             | Self::Compilation { location, .. }
             | Self::Runtime { location, .. }
             | Self::NotSupported { location, .. } => location.clone(),
+            Self::Render(error) => error.location().cloned(),
             Self::Dependency { .. } | Self::Io { .. } => None,
         }
     }
@@ -119,7 +142,7 @@ impl ProjectError {
             | Self::Compilation { hint, .. }
             | Self::Runtime { hint, .. }
             | Self::Dependency { hint, .. } => hint.clone(),
-            Self::Yaml { .. } | Self::NotSupported { .. } | Self::Io { .. } => None,
+            Self::Yaml { .. } | Self::NotSupported { .. } | Self::Render(_) | Self::Io { .. } => None,
         }
     }
 }

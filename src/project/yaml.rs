@@ -332,7 +332,8 @@ fn integer(text: &str) -> Option<Number> {
         (10, digits)
     };
     let starts = digits.as_bytes().first()?;
-    if !(*starts as char).is_digit(radix) && !(radix != 10 && *starts == b'_') {
+    let may_start = char::from(*starts).is_digit(radix) || (radix != 10 && *starts == b'_');
+    if !may_start {
         return None;
     }
     if radix == 10 && digits.contains(':') {
