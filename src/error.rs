@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::{config::ConfigError, engine::EngineError, lake::LakeError, render::RenderError};
+use crate::{config::ConfigError, engine::EngineError, lake::LakeError, project::ProjectError, render::RenderError};
 
 /// Any failure of a command.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,11 @@ pub enum Error {
     Engine(#[from] EngineError),
     #[error(transparent)]
     Lake(#[from] LakeError),
+    #[error(transparent)]
+    Project(#[from] ProjectError),
+    /// An error that several nodes have in common.
+    #[error(transparent)]
+    SharedProject(std::sync::Arc<ProjectError>),
     #[error(transparent)]
     Render(#[from] RenderError),
     #[error("cannot read or write `{}`", path.display())]
@@ -53,6 +58,8 @@ impl Error {
     pub fn location(&self) -> Option<Location> {
         match self {
             Self::Config(error) => error.location(),
+            Self::Project(error) => error.location(),
+            Self::SharedProject(error) => error.location(),
             Self::Render(error) => error.location().cloned(),
             Self::Io { .. } | Self::Engine(_) | Self::Lake(_) | Self::Argument { .. } | Self::Interrupted => None,
         }
@@ -64,6 +71,8 @@ impl Error {
             Self::Config(error) => error.hint(),
             Self::Engine(error) => error.hint(),
             Self::Lake(error) => error.hint(),
+            Self::Project(error) => error.hint(),
+            Self::SharedProject(error) => error.hint(),
             Self::Render(_) | Self::Io { .. } | Self::Argument { .. } | Self::Interrupted => None,
         }
     }

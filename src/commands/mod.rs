@@ -1,8 +1,14 @@
 //! One file and one public function a subcommand; each reads as a runbook over the stages. Here: only which command
 //! runs, and what all of them are given.
 
+mod clean;
+mod compile;
 mod completions;
+mod debug;
 mod engine;
+mod init;
+mod ls;
+mod parse;
 mod query;
 mod warehouse;
 
@@ -61,5 +67,11 @@ fn run(command: Command, context: &Context) -> Result<ExitStatus, Error> {
         Command::Completions(_) => Ok(ExitStatus::Success),
         Command::Engine(args) => engine::engine(&args, context),
         Command::Query(args) => query::query(&args, context),
+        Command::Parse(args) => parse::parse(&args, context),
+        Command::Ls(args) => ls::ls(&args, context),
+        Command::Compile(args) => compile::compile(&args, context),
+        Command::Debug(args) => debug::debug(&args, context),
+        Command::Clean(args) => clean::clean(&args, context),
+        Command::Init(args) => init::init(&args, context),
     }
 }

@@ -18,11 +18,13 @@ pub struct Graph {
 impl Graph {
     /// The graph of all enabled resources; what `depends_on` names beside them is ignored.
     pub fn new(manifest: &Manifest) -> Self {
-        let ids: Vec<String> = manifest.resources().map(|resource| resource.unique_id().to_owned()).collect();
+        // A test whose target is missing stays in the manifest, switched off.
+        let members = || manifest.resources().filter(|resource| resource.config().enabled());
+        let ids: Vec<String> = members().map(|resource| resource.unique_id().to_owned()).collect();
         let index: HashMap<String, usize> = ids.iter().cloned().enumerate().map(|(at, id)| (id, at)).collect();
         let mut parents = vec![Vec::new(); ids.len()];
         let mut children = vec![Vec::new(); ids.len()];
-        for (at, resource) in manifest.resources().enumerate() {
+        for (at, resource) in members().enumerate() {
             for parent in resource.depends_on() {
                 if let Some(&parent) = index.get(parent)
                     && !parents[at].contains(&parent)
