@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use crate::{
-    config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError, simulate::SimulateError,
-    transform::TransformError,
+    config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError, project::ProjectError,
+    render::RenderError, simulate::SimulateError, transform::TransformError,
 };
 
 /// Any failure of a command.
@@ -23,6 +23,13 @@ pub enum Error {
     Transform(#[from] TransformError),
     #[error(transparent)]
     Simulate(#[from] SimulateError),
+    #[error(transparent)]
+    Project(#[from] ProjectError),
+    /// An error that several nodes have in common.
+    #[error(transparent)]
+    SharedProject(std::sync::Arc<ProjectError>),
+    #[error(transparent)]
+    Render(#[from] RenderError),
     #[error("cannot read or write `{}`", path.display())]
     Io { path: PathBuf, source: std::io::Error },
     #[error("{argument} is not valid: {reason}")]
@@ -61,6 +68,9 @@ impl Error {
         match self {
             Self::Config(error) => error.location(),
             Self::Extract(error) => error.location(),
+            Self::Project(error) => error.location(),
+            Self::SharedProject(error) => error.location(),
+            Self::Render(error) => error.location().cloned(),
             _ => None,
         }
     }
@@ -74,6 +84,8 @@ impl Error {
             Self::Extract(error) => error.hint(),
             Self::Transform(error) => error.hint(),
             Self::Simulate(error) => error.hint(),
+            Self::Project(error) => error.hint(),
+            Self::SharedProject(error) => error.hint(),
             _ => None,
         }
     }

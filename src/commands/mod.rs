@@ -2,10 +2,16 @@
 //! runs, and what all of them are given.
 
 mod backfill;
+mod clean;
+mod compile;
 mod completions;
+mod debug;
 mod engine;
 mod extract;
+mod init;
 mod lake_run;
+mod ls;
+mod parse;
 mod query;
 mod simulate;
 mod transform;
@@ -72,5 +78,11 @@ fn run(command: Command, context: &Context) -> Result<ExitStatus, Error> {
         Command::Engine(args) => engine::engine(&args, context),
         Command::Query(args) => query::query(&args, context),
         Command::Completions(_) | Command::Simulate(_) => Ok(ExitStatus::Success),
+        Command::Parse(args) => parse::parse(&args, context),
+        Command::Ls(args) => ls::ls(&args, context),
+        Command::Compile(args) => compile::compile(&args, context),
+        Command::Debug(args) => debug::debug(&args, context),
+        Command::Clean(args) => clean::clean(&args, context),
+        Command::Init(args) => init::init(&args, context),
     }
 }
