@@ -104,6 +104,16 @@ pub enum Command {
     Ls(LsArgs),
     /// Write the SQL of models, tests and snapshots to target/compiled
     Compile(CompileArgs),
+    /// Build the selected models
+    Run(RunArgs),
+    /// Run the selected data tests and unit tests
+    Test(TestArgs),
+    /// Load the selected CSV files
+    Seed(SeedArgs),
+    /// Take up what changed in the sources of the selected snapshots
+    Snapshot(SnapshotArgs),
+    /// Seeds, models, snapshots and their tests in graph order; nothing is built on what fails its tests
+    Build(BuildArgs),
     /// Show the project, the target and whether it can be reached
     Debug(DebugArgs),
     /// Delete the folders of `clean-targets`
@@ -138,6 +148,46 @@ pub struct QueryArgs {
     /// A ClickHouse setting for this query, repeatable: --setting max_threads=1
     #[arg(long, value_name = "NAME=VALUE")]
     pub setting: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct SeedArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct SnapshotArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
 }
 
 #[derive(Debug, Args)]

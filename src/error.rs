@@ -25,6 +25,10 @@ pub enum Error {
     Io { path: PathBuf, source: std::io::Error },
     #[error("{argument} is not valid: {reason}")]
     Argument { argument: &'static str, reason: String },
+    #[error(transparent)]
+    Adapter(#[from] crate::adapter::AdapterError),
+    #[error(transparent)]
+    Snapshot(#[from] crate::snapshot::SnapshotError),
     #[error("interrupted")]
     Interrupted,
 }
@@ -61,7 +65,13 @@ impl Error {
             Self::Project(error) => error.location(),
             Self::SharedProject(error) => error.location(),
             Self::Render(error) => error.location().cloned(),
-            Self::Io { .. } | Self::Engine(_) | Self::Lake(_) | Self::Argument { .. } | Self::Interrupted => None,
+            Self::Io { .. }
+            | Self::Engine(_)
+            | Self::Lake(_)
+            | Self::Adapter(_)
+            | Self::Snapshot(_)
+            | Self::Argument { .. }
+            | Self::Interrupted => None,
         }
     }
 
@@ -71,6 +81,8 @@ impl Error {
             Self::Config(error) => error.hint(),
             Self::Engine(error) => error.hint(),
             Self::Lake(error) => error.hint(),
+            Self::Adapter(error) => error.hint(),
+            Self::Snapshot(error) => error.hint(),
             Self::Project(error) => error.hint(),
             Self::SharedProject(error) => error.hint(),
             Self::Render(_) | Self::Io { .. } | Self::Argument { .. } | Self::Interrupted => None,

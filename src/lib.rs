@@ -19,6 +19,7 @@ pub mod adapter;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod data_test;
 pub mod diagnostic;
 pub mod engine;
 mod error;
@@ -29,6 +30,7 @@ pub mod observe;
 pub mod printer;
 pub mod project;
 pub mod render;
+pub mod schedule;
 pub mod snapshot;
 
 pub use error::Error;

@@ -1,15 +1,21 @@
 //! One file and one public function a subcommand; each reads as a runbook over the stages. Here: only which command
 //! runs, and what all of them are given.
 
+mod build;
 mod clean;
 mod compile;
 mod completions;
 mod debug;
 mod engine;
+mod execute;
 mod init;
 mod ls;
 mod parse;
 mod query;
+mod run;
+mod seed;
+mod snapshot;
+mod test;
 mod warehouse;
 
 use crate::{
@@ -59,10 +65,10 @@ pub fn dispatch(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
     let invocation = Invocation::start();
     crate::observe::start_log(&cli.global, &invocation);
     let context = Context { settings, printer: printer.clone(), invocation };
-    run(cli.command, &context)
+    run_command(cli.command, &context)
 }
 
-fn run(command: Command, context: &Context) -> Result<ExitStatus, Error> {
+fn run_command(command: Command, context: &Context) -> Result<ExitStatus, Error> {
     match command {
         Command::Completions(_) => Ok(ExitStatus::Success),
         Command::Engine(args) => engine::engine(&args, context),
@@ -70,6 +76,11 @@ fn run(command: Command, context: &Context) -> Result<ExitStatus, Error> {
         Command::Parse(args) => parse::parse(&args, context),
         Command::Ls(args) => ls::ls(&args, context),
         Command::Compile(args) => compile::compile(&args, context),
+        Command::Run(args) => run::run(&args, context),
+        Command::Test(args) => test::test(&args, context),
+        Command::Seed(args) => seed::seed(&args, context),
+        Command::Snapshot(args) => snapshot::snapshot(&args, context),
+        Command::Build(args) => build::build(&args, context),
         Command::Debug(args) => debug::debug(&args, context),
         Command::Clean(args) => clean::clean(&args, context),
         Command::Init(args) => init::init(&args, context),
