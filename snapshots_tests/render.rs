@@ -3,7 +3,10 @@
 
 use std::{path::Path, sync::Arc};
 
-use chpipe::render::{Environment, Invocation, NodeContext, Phase, Renderer, Services, SilentEvents, Source};
+use chpipe::render::{
+    Environment, Invocation, Macros, NodeContext, Phase, RefCall, Relation, RenderError, Renderer, Resolve, Resolved,
+    Services, SilentEvents, Source, SourceCall, Value,
+};
 
 fn folder() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("snapshots_tests/render")
@@ -95,7 +98,7 @@ fn probe() -> Environment {
 
 fn model(name: &str, config: serde_json::Value) -> NodeContext {
     let node = serde_json::json!({
-        "name": name, "resource_type": "model", "unique_id": format!("model.probe.{name}"), "config": config,
+        "name": name, "resource_type": "model", "unique_id": format!("model.probe.{name}"), "config": config, "columns": {},
         "schema": "analytics", "alias": name,
     });
     NodeContext {

@@ -40,7 +40,7 @@ impl Zone {
         naive - Duration::seconds(self.offset(naive).local_minus_utc().into())
     }
 
-    pub(super) fn from_utc(self, utc: NaiveDateTime) -> NaiveDateTime {
+    pub(super) fn local(self, utc: NaiveDateTime) -> NaiveDateTime {
         match self {
             Self::Utc => utc,
             Self::Fixed(offset) => offset.from_utc_datetime(&utc).naive_local(),
@@ -121,7 +121,7 @@ impl Object for ZoneObject {
             "normalize" => {
                 let (naive, zone) = argument()?;
                 let zone = zone.ok_or_else(|| RenderError::compilation("Naive time - no tzinfo set"))?;
-                datetime_value(self.zone.from_utc(zone.to_utc(naive)), Some(self.zone))
+                datetime_value(self.zone.local(zone.to_utc(naive)), Some(self.zone))
             }
             _ => return Ok(None),
         }))
@@ -451,7 +451,7 @@ impl Object for DateTimeObject {
             }
             "astimezone" => {
                 let zone = zone_argument(arguments, 0).unwrap_or(Zone::Utc);
-                datetime_value(zone.from_utc(self.utc()), Some(zone))
+                datetime_value(zone.local(self.utc()), Some(zone))
             }
             "utcoffset" => self.zone.map_or(Value::None, |zone| {
                 delta_value(Duration::seconds(zone.offset(self.naive).local_minus_utc().into()))
@@ -919,7 +919,7 @@ impl Object for ClassObject {
             (Class::DateTime, "now" | "fromtimestamp") => {
                 let (moment, position) = if name == "now" { (now(), 0) } else { (seconds(), 1) };
                 match zone_argument(arguments, position) {
-                    Some(zone) => datetime_value(zone.from_utc(moment.naive_utc()), Some(zone)),
+                    Some(zone) => datetime_value(zone.local(moment.naive_utc()), Some(zone)),
                     None => datetime_value(moment.naive_utc(), None),
                 }
             }
