@@ -14,5 +14,6 @@
 mod cli;
 mod harness;
 mod materialize;
+mod render;
 mod scd2;
 mod tidy;
