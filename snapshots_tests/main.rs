@@ -12,6 +12,7 @@
 )]
 
 mod cli;
+mod extract;
 mod harness;
 mod materialize;
 mod render;

@@ -3,7 +3,10 @@
 
 use std::path::PathBuf;
 
-use crate::{config::ConfigError, engine::EngineError, lake::LakeError, project::ProjectError, render::RenderError};
+use crate::{
+    adapter::AdapterError, config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError,
+    project::ProjectError, render::RenderError, serve::ServeError, snapshot::SnapshotError, transform::TransformError,
+};
 
 /// Any failure of a command.
 #[derive(Debug, thiserror::Error)]
@@ -21,14 +24,20 @@ pub enum Error {
     SharedProject(std::sync::Arc<ProjectError>),
     #[error(transparent)]
     Render(#[from] RenderError),
+    #[error(transparent)]
+    Extract(#[from] ExtractError),
+    #[error(transparent)]
+    Transform(#[from] TransformError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     #[error("cannot read or write `{}`", path.display())]
     Io { path: PathBuf, source: std::io::Error },
     #[error("{argument} is not valid: {reason}")]
     Argument { argument: &'static str, reason: String },
     #[error(transparent)]
-    Adapter(#[from] crate::adapter::AdapterError),
+    Adapter(#[from] AdapterError),
     #[error(transparent)]
-    Snapshot(#[from] crate::snapshot::SnapshotError),
+    Snapshot(#[from] SnapshotError),
     #[error("interrupted")]
     Interrupted,
 }
@@ -65,13 +74,8 @@ impl Error {
             Self::Project(error) => error.location(),
             Self::SharedProject(error) => error.location(),
             Self::Render(error) => error.location().cloned(),
-            Self::Io { .. }
-            | Self::Engine(_)
-            | Self::Lake(_)
-            | Self::Adapter(_)
-            | Self::Snapshot(_)
-            | Self::Argument { .. }
-            | Self::Interrupted => None,
+            Self::Extract(error) => error.location(),
+            _ => None,
         }
     }
 
@@ -85,14 +89,21 @@ impl Error {
             Self::Snapshot(error) => error.hint(),
             Self::Project(error) => error.hint(),
             Self::SharedProject(error) => error.hint(),
-            Self::Render(_) | Self::Io { .. } | Self::Argument { .. } | Self::Interrupted => None,
+            Self::Extract(error) => error.hint(),
+            Self::Transform(error) => error.hint(),
+            Self::Serve(error) => error.hint(),
+            _ => None,
         }
     }
 
     /// 1: a model, test or migration failed; 2: chpipe could not do its work; 130: interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Interrupted => 130,
+            Self::Interrupted
+            | Self::Engine(EngineError::Interrupted)
+            | Self::Extract(ExtractError::Interrupted { .. })
+            | Self::Transform(TransformError::Interrupted { .. }) => 130,
+            Self::Transform(TransformError::Failed { .. }) => 1,
             _ => 2,
         }
     }

@@ -23,6 +23,7 @@ pub mod data_test;
 pub mod diagnostic;
 pub mod engine;
 mod error;
+pub mod extract;
 pub mod interrupt;
 pub mod lake;
 pub mod materialize;
@@ -31,7 +32,9 @@ pub mod printer;
 pub mod project;
 pub mod render;
 pub mod schedule;
+pub mod serve;
 pub mod snapshot;
+pub mod transform;
 
 pub use error::Error;
 

@@ -1,6 +1,7 @@
 //! One file and one public function a subcommand; each reads as a runbook over the stages. Here: only which command
 //! runs, and what all of them are given.
 
+mod backfill;
 mod build;
 mod clean;
 mod compile;
@@ -8,14 +9,18 @@ mod completions;
 mod debug;
 mod engine;
 mod execute;
+mod extract;
 mod init;
+mod lake_run;
 mod ls;
 mod parse;
 mod query;
 mod run;
 mod seed;
+mod serve;
 mod snapshot;
 mod test;
+mod transform;
 mod warehouse;
 
 use crate::{
@@ -70,6 +75,9 @@ pub fn dispatch(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
 
 fn run_command(command: Command, context: &Context) -> Result<ExitStatus, Error> {
     match command {
+        Command::Extract(args) => extract::extract(&args, context),
+        Command::Transform(args) => transform::transform(&args, context),
+        Command::Backfill(args) => backfill::backfill(&args, context),
         Command::Completions(_) => Ok(ExitStatus::Success),
         Command::Engine(args) => engine::engine(&args, context),
         Command::Query(args) => query::query(&args, context),
@@ -84,5 +92,6 @@ fn run_command(command: Command, context: &Context) -> Result<ExitStatus, Error>
         Command::Debug(args) => debug::debug(&args, context),
         Command::Clean(args) => clean::clean(&args, context),
         Command::Init(args) => init::init(&args, context),
+        Command::Serve(args) => serve::serve(&args, context),
     }
 }

@@ -38,6 +38,11 @@ pub const ZOOKEEPER: &str = "CHPIPE_ZOOKEEPER";
 /// What processes share beside lake and warehouse: rate limits, caches.
 pub const STATE_PATH: &str = "CHPIPE_STATE_PATH";
 
+/// The user of `chpipe serve`.
+pub const SERVE_USER: &str = "CHPIPE_SERVE_USER";
+/// Its password; never logged.
+pub const SERVE_PASSWORD: &str = "CHPIPE_SERVE_PASSWORD";
+
 /// The user's cache folder, where it is not `~/.cache`.
 pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
 

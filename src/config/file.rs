@@ -40,6 +40,8 @@ pub struct SourceSettings {
     pub request_timeout_seconds: f64,
     /// Deadline of one request with all its retries, seconds.
     pub retry_deadline_seconds: f64,
+    /// Failed attempts after which a request is given up; refusals for speed (429) do not count.
+    pub max_attempts: u32,
     /// Rows asked for on a page (the API's most is 100).
     pub page_size: u32,
     /// Sent as `User-Agent`.
@@ -60,6 +62,7 @@ impl Default for SourceSettings {
             concurrency: 4,
             request_timeout_seconds: 30.0,
             retry_deadline_seconds: 4.0 * 3600.0,
+            max_attempts: 8,
             page_size: 100,
             user_agent: concat!("chpipe/", env!("CARGO_PKG_VERSION")).into(),
             endpoints: None,
@@ -211,14 +214,19 @@ impl Default for LoadSettings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServeSettings {
+    /// The address to listen on. Another than loopback lets other machines in.
     pub host: String,
     pub port: u16,
     pub s3_port: u16,
+    /// The one user; the profile's where not given, else `default`.
+    pub user: Option<String>,
+    /// Its password, better in the environment than here; one is made up where none is given.
+    pub password: Option<Secret>,
 }
 
 impl Default for ServeSettings {
     fn default() -> Self {
-        Self { host: "127.0.0.1".into(), port: 8123, s3_port: 9000 }
+        Self { host: "127.0.0.1".into(), port: 8123, s3_port: 9000, user: None, password: None }
     }
 }
 
@@ -270,6 +278,8 @@ impl FileSettings {
         set_some(&mut self.engine.cache_dir, read(env_vars::CACHE_DIR).map(PathBuf::from));
         set(&mut self.engine.path, read(env_vars::WAREHOUSE_PATH).map(PathBuf::from));
         set_some(&mut self.engine.zookeeper, read(env_vars::ZOOKEEPER));
+        set_some(&mut self.serve.user, read(env_vars::SERVE_USER));
+        set_some(&mut self.serve.password, read(env_vars::SERVE_PASSWORD).map(Secret::new));
         if !self.source.url.ends_with('/') {
             self.source.url.push('/');
         }

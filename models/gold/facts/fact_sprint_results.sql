@@ -37,7 +37,7 @@ select
     results.grid as grid_position,
     results.position as final_position,
     toLowCardinality(results.position_text) as position_text,
-    match(results.position_text, '^[0-9]+$') as is_classified,
+    cast(match(results.position_text, '^[0-9]+$') as UInt8) as is_classified,
     results.points as points,
     results.laps as laps_completed,
     statuses.status_id as status_id,
