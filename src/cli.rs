@@ -104,6 +104,8 @@ pub enum Command {
     Ls(LsArgs),
     /// Write the SQL of models, tests and snapshots to target/compiled
     Compile(CompileArgs),
+    /// Install the packages of packages.yml or dependencies.yml
+    Deps(DepsArgs),
     /// Show the project, the target and whether it can be reached
     Debug(DebugArgs),
     /// Delete the folders of `clean-targets`

@@ -5,6 +5,7 @@ mod clean;
 mod compile;
 mod completions;
 mod debug;
+mod deps;
 mod init;
 mod ls;
 mod parse;
@@ -66,6 +67,7 @@ fn run(command: Command, context: &Context) -> Result<ExitStatus, Error> {
         Command::Parse(args) => parse::parse(&args, context),
         Command::Ls(args) => ls::ls(&args, context),
         Command::Compile(args) => compile::compile(&args, context),
+        Command::Deps(args) => deps::deps(&args, context),
         Command::Debug(args) => debug::debug(&args, context),
         Command::Clean(args) => clean::clean(&args, context),
         Command::Init(args) => init::init(&args, context),

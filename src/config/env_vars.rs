@@ -33,6 +33,9 @@ pub const WAREHOUSE_PATH: &str = "CHPIPE_WAREHOUSE_PATH";
 /// `host:port` of a ZooKeeper or Keeper for the embedded engine: S3Queue needs one.
 pub const ZOOKEEPER: &str = "CHPIPE_ZOOKEEPER";
 
+/// Address of the package hub that `deps` asks for `package:` entries; dbt's own variable.
+pub const PACKAGE_HUB_URL: &str = "DBT_PACKAGE_HUB_URL";
+
 /// The value of a variable; an empty one counts as not set.
 pub(super) fn read(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
