@@ -221,11 +221,7 @@ fn render_braces(
 }
 
 fn positional(arguments: &Arguments, index: usize) -> Result<Value, RenderError> {
-    arguments
-        .positional
-        .get(index)
-        .cloned()
-        .ok_or_else(|| error(format!("Replacement index {index} out of range for positional args tuple")))
+    arguments.positional.get(index).cloned().ok_or_else(|| error("tuple index out of range"))
 }
 
 /// `[[fill]align][sign][#][0][width][,][.precision][type]`
