@@ -120,6 +120,8 @@ pub enum Command {
     Snapshot(SnapshotArgs),
     /// Seeds, models, snapshots and their tests in graph order; nothing is built on what fails its tests
     Build(BuildArgs),
+    /// Install the packages of packages.yml or dependencies.yml
+    Deps(DepsArgs),
     /// Show the project, the target and whether it can be reached
     Debug(DebugArgs),
     /// Delete the folders of `clean-targets`

@@ -7,6 +7,7 @@ mod clean;
 mod compile;
 mod completions;
 mod debug;
+mod deps;
 mod engine;
 mod execute;
 mod extract;
@@ -89,6 +90,7 @@ fn run_command(command: Command, context: &Context) -> Result<ExitStatus, Error>
         Command::Seed(args) => seed::seed(&args, context),
         Command::Snapshot(args) => snapshot::snapshot(&args, context),
         Command::Build(args) => build::build(&args, context),
+        Command::Deps(args) => deps::deps(&args, context),
         Command::Debug(args) => debug::debug(&args, context),
         Command::Clean(args) => clean::clean(&args, context),
         Command::Init(args) => init::init(&args, context),

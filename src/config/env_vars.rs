@@ -56,6 +56,8 @@ pub(super) fn user_cache_dir() -> PathBuf {
         .unwrap_or_else(std::env::temp_dir)
         .join("chpipe")
 }
+/// Address of the package hub that `deps` asks for `package:` entries; dbt's own variable.
+pub const PACKAGE_HUB_URL: &str = "DBT_PACKAGE_HUB_URL";
 
 /// The value of a variable; an empty one counts as not set.
 pub(super) fn read(name: &str) -> Option<String> {
