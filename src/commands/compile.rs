@@ -17,13 +17,14 @@ use crate::{
 };
 
 /// What dbt compiles.
-const KINDS: [ResourceType; 6] = [
+const KINDS: [ResourceType; 7] = [
     ResourceType::Model,
     ResourceType::Snapshot,
     ResourceType::Seed,
     ResourceType::Test,
     ResourceType::Analysis,
     ResourceType::UnitTest,
+    ResourceType::Operation,
 ];
 
 /// Compiles the selected nodes, writes their SQL and manifest.json, and prints what was named alone.
