@@ -14,6 +14,7 @@ mod extract;
 mod init;
 mod lake_run;
 mod ls;
+mod offline;
 mod parse;
 mod query;
 mod run;
