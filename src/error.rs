@@ -3,7 +3,10 @@
 
 use std::path::PathBuf;
 
-use crate::{config::ConfigError, engine::EngineError, lake::LakeError, render::RenderError};
+use crate::{
+    config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError, project::ProjectError,
+    render::RenderError, simulate::SimulateError, transform::TransformError,
+};
 
 /// Any failure of a command.
 #[derive(Debug, thiserror::Error)]
@@ -15,9 +18,22 @@ pub enum Error {
     #[error(transparent)]
     Lake(#[from] LakeError),
     #[error(transparent)]
+    Extract(#[from] ExtractError),
+    #[error(transparent)]
+    Transform(#[from] TransformError),
+    #[error(transparent)]
+    Simulate(#[from] SimulateError),
+    #[error(transparent)]
+    Project(#[from] ProjectError),
+    /// An error that several nodes have in common.
+    #[error(transparent)]
+    SharedProject(std::sync::Arc<ProjectError>),
+    #[error(transparent)]
     Render(#[from] RenderError),
     #[error("cannot read or write `{}`", path.display())]
     Io { path: PathBuf, source: std::io::Error },
+    #[error("{argument} is not valid: {reason}")]
+    Argument { argument: &'static str, reason: String },
     #[error("interrupted")]
     Interrupted,
 }
@@ -51,8 +67,11 @@ impl Error {
     pub fn location(&self) -> Option<Location> {
         match self {
             Self::Config(error) => error.location(),
+            Self::Extract(error) => error.location(),
+            Self::Project(error) => error.location(),
+            Self::SharedProject(error) => error.location(),
             Self::Render(error) => error.location().cloned(),
-            Self::Io { .. } | Self::Engine(_) | Self::Lake(_) | Self::Interrupted => None,
+            _ => None,
         }
     }
 
@@ -62,14 +81,22 @@ impl Error {
             Self::Config(error) => error.hint(),
             Self::Engine(error) => error.hint(),
             Self::Lake(error) => error.hint(),
-            Self::Render(_) | Self::Io { .. } | Self::Interrupted => None,
+            Self::Extract(error) => error.hint(),
+            Self::Transform(error) => error.hint(),
+            Self::Simulate(error) => error.hint(),
+            Self::Project(error) => error.hint(),
+            Self::SharedProject(error) => error.hint(),
+            _ => None,
         }
     }
 
     /// 1: a model, test or migration failed; 2: chpipe could not do its work; 130: interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Interrupted => 130,
+            Self::Interrupted
+            | Self::Extract(ExtractError::Interrupted { .. })
+            | Self::Transform(TransformError::Interrupted { .. }) => 130,
+            Self::Transform(TransformError::Failed { .. }) => 1,
             _ => 2,
         }
     }

@@ -15,17 +15,24 @@
 //! Invariants: stages do not call each other, a command hands one stage's value to the next; `render`, `schema`, `ddl`
 //! and the graph are values in, values out; a reading command never writes.
 
+pub mod adapter;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod diagnostic;
 pub mod engine;
 mod error;
+pub mod extract;
+pub mod interrupt;
 pub mod lake;
+pub mod materialize;
 pub mod observe;
 pub mod printer;
 pub mod project;
 pub mod render;
+pub mod simulate;
+pub mod snapshot;
+pub mod transform;
 
 pub use error::Error;
 
@@ -46,6 +53,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    interrupt::install();
     let printer = printer::Printer::new(&cli.global);
     match commands::dispatch(cli, &printer) {
         Ok(status) => ExitCode::from(status.code()),

@@ -1,15 +1,27 @@
 //! The object store of the lake: two buckets, on S3 or in a directory that chpipe itself serves as S3. In: keys and
 //! bytes; out: bytes and listings. It knows the key layout, and nothing of what the objects mean.
 
+#[cfg(test)]
+mod conformance;
+mod directory;
 mod error;
+pub mod layout;
+mod local_s3;
+mod s3;
+mod walk;
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, path::Path, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
+pub use directory::Directory;
 pub use error::LakeError;
+pub use local_s3::{LocalS3, LocalS3Options};
+pub use s3::{S3Bucket, S3Client, S3Options};
+
+use crate::config::{LakeSettings, Settings};
 
 /// A bucket, on S3 or in a directory.
 #[async_trait]
@@ -78,11 +90,105 @@ pub struct ObjectMeta {
     pub last_modified: DateTime<Utc>,
 }
 
-/// Both buckets, and how ClickHouse reaches them.
+/// Both buckets, and how ClickHouse reaches them. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Lake {
     pub bronze: Arc<dyn Bucket>,
     pub silver: Arc<dyn Bucket>,
+    place: Place,
+}
+
+/// Where the buckets are.
+#[derive(Debug, Clone)]
+enum Place {
+    /// A folder with one folder a bucket.
+    Directory(PathBuf),
+    S3 {
+        client: S3Client,
+        settings: Box<LakeSettings>,
+    },
+}
+
+impl Lake {
+    /// The lake of these settings. A directory lake's folders are created; buckets on S3 never are, and nothing is sent
+    /// there before the first request. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The folders cannot be created, or only half of the credentials is given.
+    pub async fn open(settings: &Settings) -> Result<Self, LakeError> {
+        let lake = &settings.lake;
+        if !lake.is_s3() {
+            return Self::directory(&lake.path, &lake.bronze, &lake.silver);
+        }
+        let client = S3Client::connect(&S3Options::from_settings(lake)?).await;
+        Ok(Self {
+            bronze: Arc::new(client.bucket(&lake.bronze)),
+            silver: Arc::new(client.bucket(&lake.silver)),
+            place: Place::S3 { client, settings: Box::new(lake.clone()) },
+        })
+    }
+
+    /// A lake in a directory, with the buckets' folders created.
+    ///
+    /// # Errors
+    /// The folders cannot be created, or a name is no name of a bucket.
+    pub fn directory(path: &Path, bronze: &str, silver: &str) -> Result<Self, LakeError> {
+        Ok(Self {
+            bronze: Arc::new(Directory::open(path, bronze)?),
+            silver: Arc::new(Directory::open(path, silver)?),
+            place: Place::Directory(path.to_owned()),
+        })
+    }
+
+    /// Creates the buckets where they are missing.
+    ///
+    /// # Errors
+    /// The store cannot be reached or refuses.
+    pub async fn create_buckets(&self) -> Result<(), LakeError> {
+        match &self.place {
+            // Opening it did.
+            Place::Directory(_) => Ok(()),
+            Place::S3 { client, settings } => {
+                client.create_bucket(self.bronze.name(), &settings.region).await?;
+                client.create_bucket(self.silver.name(), &settings.region).await
+            }
+        }
+    }
+
+    /// How ClickHouse reads Silver. A directory lake is served as S3 for it, as `options` say; keep the answer for as long as ClickHouse may read.
+    ///
+    /// # Errors
+    /// [`LakeError::Serve`]: the address cannot be listened on.
+    pub fn for_clickhouse(&self, options: LocalS3Options) -> Result<SilverAccess, LakeError> {
+        match &self.place {
+            Place::Directory(path) => {
+                let server = LocalS3::start(path, options)?;
+                Ok(SilverAccess { bucket: server.access(self.silver.name()), server: Some(server) })
+            }
+            Place::S3 { settings, .. } => {
+                Ok(SilverAccess { bucket: BucketAccess::of_settings(settings, self.silver.name()), server: None })
+            }
+        }
+    }
+
+    /// Whether ClickHouse can read Silver only while chpipe serves it.
+    pub fn is_directory(&self) -> bool {
+        matches!(self.place, Place::Directory(_))
+    }
+}
+
+/// Silver as ClickHouse reaches it, and the server behind it where the lake is a directory.
+#[derive(Debug)]
+pub struct SilverAccess {
+    pub bucket: BucketAccess,
+    server: Option<LocalS3>,
+}
+
+impl SilverAccess {
+    /// The local S3, where the lake is a directory.
+    pub fn server(&self) -> Option<&LocalS3> {
+        self.server.as_ref()
+    }
 }
 
 /// What ClickHouse needs to read a bucket: the content of a named collection.
@@ -95,4 +201,60 @@ pub struct BucketAccess {
     pub region: Option<String>,
     /// Unsigned requests.
     pub no_sign_request: bool,
+}
+
+impl BucketAccess {
+    /// A bucket of `[lake]` on S3, under the endpoint that ClickHouse uses where that is another.
+    fn of_settings(lake: &LakeSettings, bucket: &str) -> Self {
+        let endpoint = lake.clickhouse_endpoint.as_ref().or(lake.endpoint.as_ref());
+        let path_style = lake.path_style.unwrap_or(endpoint.is_some());
+        let url = match endpoint {
+            None if path_style => format!("https://s3.{}.amazonaws.com/{bucket}/", lake.region),
+            None => format!("https://{bucket}.s3.{}.amazonaws.com/", lake.region),
+            Some(endpoint) => {
+                let endpoint = endpoint.trim_end_matches('/');
+                match endpoint.split_once("://") {
+                    Some((scheme, host)) if !path_style => format!("{scheme}://{bucket}.{host}/"),
+                    _ => format!("{endpoint}/{bucket}/"),
+                }
+            }
+        };
+        Self {
+            url,
+            access_key_id: lake.access_key_id.clone(),
+            secret_access_key: lake.secret_access_key.clone(),
+            region: Some(lake.region.clone()),
+            no_sign_request: lake.no_sign_request,
+        }
+    }
+
+    /// Whether ClickHouse has to find credentials by itself: in its environment, its files or its instance role.
+    pub fn use_environment_credentials(&self) -> bool {
+        self.access_key_id.is_none() && !self.no_sign_request
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The URL that ClickHouse is given follows endpoint, style and region.
+    #[test]
+    fn clickhouse_urls() {
+        let url = |endpoint: Option<&str>, clickhouse: Option<&str>, path_style| {
+            let lake = LakeSettings {
+                endpoint: endpoint.map(str::to_owned),
+                clickhouse_endpoint: clickhouse.map(str::to_owned),
+                path_style,
+                region: "eu-central-1".to_owned(),
+                ..Default::default()
+            };
+            BucketAccess::of_settings(&lake, "silver").url
+        };
+        assert_eq!(url(None, None, None), "https://silver.s3.eu-central-1.amazonaws.com/");
+        assert_eq!(url(None, None, Some(true)), "https://s3.eu-central-1.amazonaws.com/silver/");
+        assert_eq!(url(Some("http://minio:9000"), None, None), "http://minio:9000/silver/");
+        assert_eq!(url(Some("http://localhost:9000/"), Some("http://minio:9000/"), None), "http://minio:9000/silver/");
+        assert_eq!(url(Some("https://s3.example.com"), None, Some(false)), "https://silver.s3.example.com/");
+    }
 }
