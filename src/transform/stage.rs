@@ -405,7 +405,7 @@ async fn list(bucket: &dyn Bucket, endpoint: &str, selectors: &Selectors) -> Res
     }
     let mut keys = Vec::new();
     for prefix in prefixes {
-        keys.extend(bucket.list(&prefix, None).await?.into_iter().map(|object| object.key));
+        keys.extend(bucket.list_keys(&prefix).await?);
     }
     Ok(keys)
 }
