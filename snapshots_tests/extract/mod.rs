@@ -3,3 +3,4 @@
 mod lake;
 mod pages;
 mod recorded;
+mod source;

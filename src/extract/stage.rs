@@ -276,6 +276,10 @@ impl Extract {
     pub async fn begin(&self, plan: &Plan) -> Result<(), ExtractError> {
         self.progress.planned(plan.requests());
         self.stored.lock().clone_from(&plan.stored);
+        for step in &plan.steps {
+            // In the order of extraction, whichever is done first.
+            self.report.lock().endpoints.entry(step.endpoint.clone()).or_default();
+        }
         self.bronze.put_selection(&plan.selection).await
     }
 
