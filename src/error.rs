@@ -3,7 +3,10 @@
 
 use std::path::PathBuf;
 
-use crate::{config::ConfigError, engine::EngineError, lake::LakeError, simulate::SimulateError};
+use crate::{
+    config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError, simulate::SimulateError,
+    transform::TransformError,
+};
 
 /// Any failure of a command.
 #[derive(Debug, thiserror::Error)]
@@ -15,9 +18,15 @@ pub enum Error {
     #[error(transparent)]
     Lake(#[from] LakeError),
     #[error(transparent)]
+    Extract(#[from] ExtractError),
+    #[error(transparent)]
+    Transform(#[from] TransformError),
+    #[error(transparent)]
     Simulate(#[from] SimulateError),
     #[error("cannot read or write `{}`", path.display())]
     Io { path: PathBuf, source: std::io::Error },
+    #[error("{argument} is not valid: {reason}")]
+    Argument { argument: &'static str, reason: String },
     #[error("interrupted")]
     Interrupted,
 }
@@ -51,7 +60,8 @@ impl Error {
     pub fn location(&self) -> Option<Location> {
         match self {
             Self::Config(error) => error.location(),
-            Self::Io { .. } | Self::Engine(_) | Self::Lake(_) | Self::Simulate(_) | Self::Interrupted => None,
+            Self::Extract(error) => error.location(),
+            _ => None,
         }
     }
 
@@ -61,15 +71,20 @@ impl Error {
             Self::Config(error) => error.hint(),
             Self::Engine(error) => error.hint(),
             Self::Lake(error) => error.hint(),
+            Self::Extract(error) => error.hint(),
+            Self::Transform(error) => error.hint(),
             Self::Simulate(error) => error.hint(),
-            Self::Io { .. } | Self::Interrupted => None,
+            _ => None,
         }
     }
 
     /// 1: a model, test or migration failed; 2: chpipe could not do its work; 130: interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Interrupted => 130,
+            Self::Interrupted
+            | Self::Extract(ExtractError::Interrupted { .. })
+            | Self::Transform(TransformError::Interrupted { .. }) => 130,
+            Self::Transform(TransformError::Failed { .. }) => 1,
             _ => 2,
         }
     }

@@ -21,11 +21,14 @@ pub mod config;
 pub mod diagnostic;
 pub mod engine;
 mod error;
+pub mod extract;
+pub mod interrupt;
 pub mod lake;
 pub mod observe;
 pub mod printer;
 pub mod project;
 pub mod simulate;
+pub mod transform;
 
 pub use error::Error;
 
@@ -46,6 +49,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    interrupt::install();
     let printer = printer::Printer::new(&cli.global);
     match commands::dispatch(cli, &printer) {
         Ok(status) => ExitCode::from(status.code()),
