@@ -25,6 +25,7 @@ pub mod lake;
 pub mod observe;
 pub mod printer;
 pub mod project;
+pub mod schema;
 
 pub use error::Error;
 
