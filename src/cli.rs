@@ -57,13 +57,13 @@ pub struct GlobalArgs {
     #[arg(long, short = 'd', global = true)]
     pub debug: bool,
     /// Print results and errors only
-    #[arg(long, short = 'q', global = true, env = "DBT_QUIET")]
+    #[arg(long, short = 'q', global = true, env = "DBT_QUIET", value_parser = clap::builder::FalseyValueParser::new())]
     pub quiet: bool,
-    /// Colours on a terminal
-    #[arg(long, global = true, default_value_t = true, hide = true)]
+    /// Colours even where stdout is no terminal
+    #[arg(long, global = true)]
     pub use_colors: bool,
     /// No colours even on a terminal
-    #[arg(long, global = true, env = "NO_COLOR")]
+    #[arg(long, global = true, env = "NO_COLOR", value_parser = clap::builder::FalseyValueParser::new())]
     pub no_use_colors: bool,
     /// How long to wait for a warehouse directory, lock or migration that another process holds, in seconds
     #[arg(long, global = true, env = "CHPIPE_LOCK_TIMEOUT", value_name = "SECONDS", default_value_t = 60)]
@@ -159,7 +159,7 @@ pub struct SelectionArgs {
     #[arg(long, value_name = "DIR", env = "DBT_STATE")]
     pub state: Option<PathBuf>,
     /// Resolve refs to unselected, missing relations to those of --state
-    #[arg(long, env = "DBT_DEFER")]
+    #[arg(long, env = "DBT_DEFER", value_parser = clap::builder::FalseyValueParser::new())]
     pub defer: bool,
     /// With --defer: prefer the relations of --state even where the target has them
     #[arg(long)]
@@ -188,18 +188,18 @@ pub enum IndirectSelection {
 #[command(next_help_heading = "Execution")]
 pub struct ExecutionArgs {
     /// Rebuild incremental models and reload seeds from nothing
-    #[arg(long, short = 'f', env = "DBT_FULL_REFRESH")]
+    #[arg(long, short = 'f', env = "DBT_FULL_REFRESH", value_parser = clap::builder::FalseyValueParser::new())]
     pub full_refresh: bool,
     /// Stop at the first failure
-    #[arg(long, short = 'x', env = "DBT_FAIL_FAST")]
+    #[arg(long, short = 'x', env = "DBT_FAIL_FAST", value_parser = clap::builder::FalseyValueParser::new())]
     pub fail_fast: bool,
     /// Build every relation without rows: refs and sources are read with `limit 0`
-    #[arg(long, env = "DBT_EMPTY")]
+    #[arg(long, env = "DBT_EMPTY", value_parser = clap::builder::FalseyValueParser::new())]
     pub empty: bool,
     /// Keep the failing rows of tests in tables
-    #[arg(long, env = "DBT_STORE_FAILURES")]
+    #[arg(long, env = "DBT_STORE_FAILURES", value_parser = clap::builder::FalseyValueParser::new())]
     pub store_failures: bool,
     /// Warnings are errors
-    #[arg(long, env = "DBT_WARN_ERROR")]
+    #[arg(long, env = "DBT_WARN_ERROR", value_parser = clap::builder::FalseyValueParser::new())]
     pub warn_error: bool,
 }

@@ -6,7 +6,10 @@ use std::io::{IsTerminal as _, Write as _};
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::cli::{GlobalArgs, LogFormat};
+use crate::{
+    cli::{GlobalArgs, LogFormat},
+    observe::json_line,
+};
 
 /// Where all text of a command goes.
 #[derive(Debug, Clone)]
@@ -27,7 +30,7 @@ impl Printer {
         } else {
             ProgressDrawTarget::hidden()
         };
-        let color = global.use_colors && !global.no_use_colors && std::io::stdout().is_terminal();
+        let color = !global.no_use_colors && (global.use_colors || std::io::stdout().is_terminal());
         Self { quiet: global.quiet, color, json, progress: MultiProgress::with_draw_target(target) }
     }
 
@@ -67,20 +70,21 @@ impl Printer {
 
     /// A line about the work, on stdout as dbt's are; silent in `--quiet`, a JSON line with `--log-format json`.
     pub fn line(&self, text: &str) {
+        self.event("Note", "Z050", text, serde_json::Map::new());
+    }
+
+    /// A line about the work with the name, code and data that dbt's structured log gives it (`LogModelResult`, `Q012`).
+    pub fn event(&self, name: &str, code: &str, text: &str, data: serde_json::Map<String, serde_json::Value>) {
         if self.quiet {
             return;
         }
-        if self.json {
-            tracing::info!("{text}");
-        } else {
-            self.data(text);
-        }
+        if self.json { self.data(&json_line("info", name, code, text, data)) } else { self.data(text) }
     }
 
     /// A warning, on stderr.
     pub fn warning(&self, text: &str) {
         if self.json {
-            tracing::warn!("{text}");
+            self.data(&json_line("warn", "Warning", "", text, serde_json::Map::new()));
         } else {
             self.progress.suspend(|| write(&mut std::io::stderr().lock(), &format!("warning: {text}")));
         }
@@ -89,7 +93,7 @@ impl Printer {
     /// The text of an error as `diagnostic` made it, on stderr.
     pub fn error_text(&self, text: &str) {
         if self.json {
-            tracing::error!("{}", text.trim_end());
+            self.data(&json_line("error", "MainEncounteredError", "Z002", text.trim_end(), serde_json::Map::new()));
         } else {
             self.progress.suspend(|| write(&mut std::io::stderr().lock(), text.trim_end()));
         }

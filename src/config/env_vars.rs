@@ -33,6 +33,9 @@ pub const WAREHOUSE_PATH: &str = "CHPIPE_WAREHOUSE_PATH";
 /// `host:port` of a ZooKeeper or Keeper for the embedded engine: S3Queue needs one.
 pub const ZOOKEEPER: &str = "CHPIPE_ZOOKEEPER";
 
+/// What processes share beside lake and warehouse: rate limits, caches.
+pub const STATE_PATH: &str = "CHPIPE_STATE_PATH";
+
 /// The value of a variable; an empty one counts as not set.
 pub(super) fn read(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())

@@ -294,3 +294,23 @@ fn parse<T: FromStr<Err: std::fmt::Display>>(field: &mut T, name: &'static str) 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reference_toml_lists_the_defaults() {
+        let reference: FileSettings = toml::from_str(include_str!("../../docs/reference.toml")).unwrap();
+        assert_eq!(format!("{reference:#?}"), format!("{:#?}", FileSettings::default()));
+    }
+
+    #[test]
+    fn reference_toml_names_every_key() {
+        let text = include_str!("../../docs/reference.toml");
+        let error = toml::from_str::<FileSettings>("[lake]\nno_such_key = 1").unwrap_err().to_string();
+        for key in error.split('`').skip(3).step_by(2) {
+            assert!(text.contains(key), "docs/reference.toml does not name `{key}`");
+        }
+    }
+}

@@ -26,6 +26,7 @@ use crate::cli::GlobalArgs;
 pub struct Settings {
     /// The folder with dbt_project.yml and chpipe.toml; absolute.
     pub project_dir: PathBuf,
+    state_dir: PathBuf,
     /// `--profiles-dir`, where given; absolute.
     pub profiles_dir: Option<PathBuf>,
     pub profile: Option<String>,
@@ -85,13 +86,15 @@ impl Settings {
             migrate: file.migrate,
             load: file.load,
             serve: file.serve,
+            state_dir: env_vars::read(env_vars::STATE_PATH)
+                .map_or_else(|| project_dir.join(".chpipe/state"), |path| project_dir.join(path)),
             project_dir,
         })
     }
 
-    /// The folder with the embedded warehouse's default directory, the lake and run state: `.chpipe` in the project.
-    pub fn state_dir(&self) -> PathBuf {
-        self.project_dir.join(".chpipe")
+    /// The folder of what processes share beside lake and warehouse (rate limits, caches): `.chpipe/state`.
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
     }
 
     /// The connection that the profile names; embedded in `.chpipe/warehouse` where there is no profiles.yml.

@@ -1,5 +1,7 @@
 //! What can go wrong between chpipe and the lake.
 
+use std::path::PathBuf;
+
 /// A failure of the object store.
 #[derive(Debug, thiserror::Error)]
 pub enum LakeError {
@@ -9,8 +11,16 @@ pub enum LakeError {
     Exists { bucket: String, key: String },
     #[error("there is no bucket `{bucket}` at {endpoint}")]
     NoBucket { bucket: String, endpoint: String },
+    #[error("{operation} of `{key}` in bucket `{bucket}` was refused: {reason}")]
+    Denied { operation: &'static str, bucket: String, key: String, reason: String },
+    #[error("{operation} of `{key}` in bucket `{bucket}` did not reach {endpoint}: {reason}")]
+    Unreachable { operation: &'static str, bucket: String, key: String, endpoint: String, reason: String },
     #[error("{operation} of `{key}` in bucket `{bucket}` failed: {reason}")]
     Request { operation: &'static str, bucket: String, key: String, reason: String },
+    #[error("cannot make the lake's folder `{}`", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("[lake] has `{given}` but no `{missing}`")]
+    HalfCredentials { given: &'static str, missing: &'static str },
     #[error("cannot serve `{address}` as S3: {reason}")]
     Serve { address: String, reason: String },
     #[error("key `{key}` is not one of the lake's: {reason}")]
@@ -23,6 +33,18 @@ impl LakeError {
             Self::NoBucket { bucket, .. } => {
                 Some(format!("create the bucket, or name another in [lake] of chpipe.toml (`{bucket}` is in use)"))
             }
+            Self::Denied { .. } => Some(
+                "check CHPIPE_S3_ACCESS_KEY_ID and CHPIPE_S3_SECRET_ACCESS_KEY (or the AWS profile in use), and that this \
+                 user may read and write the bucket"
+                    .to_owned(),
+            ),
+            Self::Unreachable { .. } => Some(
+                "check `endpoint` in [lake] of chpipe.toml (CHPIPE_S3_ENDPOINT), and that the store is up".to_owned(),
+            ),
+            Self::HalfCredentials { missing, .. } => Some(format!(
+                "set CHPIPE_S3_{}, or leave out both to use the AWS environment, files or instance role",
+                missing.to_uppercase()
+            )),
             _ => None,
         }
     }

@@ -1,15 +1,25 @@
 //! The object store of the lake: two buckets, on S3 or in a directory that chpipe itself serves as S3. In: keys and
 //! bytes; out: bytes and listings. It knows the key layout, and nothing of what the objects mean.
 
+#[cfg(test)]
+mod conformance;
+mod directory;
 mod error;
+pub mod layout;
+mod s3;
+mod walk;
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, path::Path, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
+pub use directory::Directory;
 pub use error::LakeError;
+pub use s3::{S3Bucket, S3Client, S3Options};
+
+use crate::config::Settings;
 
 /// A bucket, on S3 or in a directory.
 #[async_trait]
@@ -78,11 +88,70 @@ pub struct ObjectMeta {
     pub last_modified: DateTime<Utc>,
 }
 
-/// Both buckets, and how ClickHouse reaches them.
+/// Both buckets, and how ClickHouse reaches them. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Lake {
     pub bronze: Arc<dyn Bucket>,
     pub silver: Arc<dyn Bucket>,
+    place: Place,
+}
+
+/// Where the buckets are.
+#[derive(Debug, Clone)]
+enum Place {
+    /// A folder with one folder a bucket.
+    Directory(PathBuf),
+    S3 {
+        client: S3Client,
+        region: String,
+    },
+}
+
+impl Lake {
+    /// The lake of these settings. A directory lake's folders are created; buckets on S3 never are, and nothing is sent
+    /// there before the first request. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The folders cannot be created, or only half of the credentials is given.
+    pub async fn open(settings: &Settings) -> Result<Self, LakeError> {
+        let lake = &settings.lake;
+        if !lake.is_s3() {
+            return Self::directory(&lake.path, &lake.bronze, &lake.silver);
+        }
+        let client = S3Client::connect(&S3Options::from_settings(lake)?).await;
+        Ok(Self {
+            bronze: Arc::new(client.bucket(&lake.bronze)),
+            silver: Arc::new(client.bucket(&lake.silver)),
+            place: Place::S3 { client, region: lake.region.clone() },
+        })
+    }
+
+    /// A lake in a directory, with the buckets' folders created.
+    ///
+    /// # Errors
+    /// The folders cannot be created, or a name is no name of a bucket.
+    pub fn directory(path: &Path, bronze: &str, silver: &str) -> Result<Self, LakeError> {
+        Ok(Self {
+            bronze: Arc::new(Directory::open(path, bronze)?),
+            silver: Arc::new(Directory::open(path, silver)?),
+            place: Place::Directory(path.to_owned()),
+        })
+    }
+
+    /// Creates the buckets where they are missing.
+    ///
+    /// # Errors
+    /// The store cannot be reached or refuses.
+    pub async fn create_buckets(&self) -> Result<(), LakeError> {
+        match &self.place {
+            // Opening it did.
+            Place::Directory(_) => Ok(()),
+            Place::S3 { client, region } => {
+                client.create_bucket(self.bronze.name(), region).await?;
+                client.create_bucket(self.silver.name(), region).await
+            }
+        }
+    }
 }
 
 /// What ClickHouse needs to read a bucket: the content of a named collection.
