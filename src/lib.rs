@@ -18,6 +18,7 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod ddl;
 pub mod diagnostic;
 pub mod engine;
 mod error;

@@ -229,18 +229,22 @@ fn integer_digits(bits: u16) -> u8 {
 /// The narrowest type that holds every value of both, where there is one that loses nothing.
 pub fn widen(a: &ClickHouseType, b: &ClickHouseType) -> Option<ClickHouseType> {
     use ClickHouseType as T;
-    if a.widens_to(b) && !(matches!(a, T::LowCardinality(_)) && !matches!(b, T::LowCardinality(_))) {
+    // Some file is dictionary-encoded and some is not: the plain type holds both.
+    match (a, b) {
+        (T::LowCardinality(_), T::LowCardinality(_)) => {}
+        (T::LowCardinality(plain), other) | (other, T::LowCardinality(plain)) => return widen(plain, other),
+        _ => {}
+    }
+    if a.widens_to(b) {
         return Some(if a.is_nullable() { b.clone().nullable() } else { b.clone() });
     }
-    if b.widens_to(a) && !(matches!(b, T::LowCardinality(_)) && !matches!(a, T::LowCardinality(_))) {
+    if b.widens_to(a) {
         return Some(if b.is_nullable() { a.clone().nullable() } else { a.clone() });
     }
     if a.is_nullable() || b.is_nullable() {
         return widen(&a.clone().not_nullable(), &b.clone().not_nullable()).map(T::nullable);
     }
     match (a, b) {
-        // Some file is dictionary-encoded and some is not: the plain type holds both.
-        (T::LowCardinality(a), b) | (b, T::LowCardinality(a)) => widen(a, b),
         (T::UInt(unsigned), T::Int(signed)) | (T::Int(signed), T::UInt(unsigned)) => {
             let bits = signed.max(&(unsigned * 2)).to_owned();
             (bits <= 256).then_some(T::Int(bits))

@@ -289,6 +289,12 @@ pub(crate) fn key_parts(key: &str) -> Vec<String> {
     split_top_level(list, ",")
 }
 
+/// Whether an expression names a column (quoted or not; strings and longer words do not count).
+pub fn mentions(expression: &str, column: &str) -> bool {
+    let Ok(tokens) = Tokens::of(expression) else { return true };
+    tokens.list.iter().any(|token| token.identifier(expression).as_deref() == Some(column))
+}
+
 /// What is between `open` and the last parenthesis, where they belong together.
 fn enclosed<'a>(text: &'a str, open: &str) -> Option<&'a str> {
     let inner = text.strip_prefix(open)?.strip_suffix(')')?;
@@ -305,6 +311,11 @@ fn enclosed<'a>(text: &'a str, open: &str) -> Option<&'a str> {
         }
     }
     (depth == 0).then_some(inner)
+}
+
+/// The arguments between the parentheses of a function or an engine.
+pub fn split_arguments(text: &str) -> Vec<String> {
+    split_top_level(text, ",")
 }
 
 /// Splits at a symbol outside of parentheses, brackets and quotes; blank parts are left out.
