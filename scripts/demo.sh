@@ -47,7 +47,7 @@ run build
 
 echo
 echo 'A few answers from the gold tables (simulated drivers, simulated teams):'
-scripts/gold.sh "$CHPIPE" champions points_per_team fastest_laps
+scripts/gold.sh "$CHPIPE" champions team_points fastest_laps
 
 cat <<EOF
 

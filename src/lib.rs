@@ -22,11 +22,14 @@ pub mod ddl;
 pub mod diagnostic;
 pub mod engine;
 mod error;
+pub mod extract;
+pub mod interrupt;
 pub mod lake;
 pub mod observe;
 pub mod printer;
 pub mod project;
 pub mod schema;
+pub mod transform;
 
 pub use error::Error;
 
@@ -47,6 +50,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    interrupt::install();
     let printer = printer::Printer::new(&cli.global);
     match commands::dispatch(cli, &printer) {
         Ok(status) => ExitCode::from(status.code()),

@@ -45,6 +45,11 @@ impl Printer {
         self.color
     }
 
+    /// Whether stdout is a terminal: a person reads, not a program.
+    pub fn is_terminal(&self) -> bool {
+        std::io::stdout().is_terminal()
+    }
+
     /// Whether stderr lines are JSON (`--log-format json`).
     pub fn json(&self) -> bool {
         self.json
@@ -66,6 +71,14 @@ impl Printer {
         if out.write_all(bytes).is_ok() {
             let _ = out.flush();
         }
+    }
+
+    /// Bytes of a long result, on stdout.
+    ///
+    /// # Errors
+    /// The reader went away, or the disk is full: the caller stops producing.
+    pub fn stream(&self, bytes: &[u8]) -> std::io::Result<()> {
+        std::io::stdout().lock().write_all(bytes)
     }
 
     /// A line about the work, on stdout as dbt's are; silent in `--quiet`, a JSON line with `--log-format json`.

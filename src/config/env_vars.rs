@@ -1,5 +1,7 @@
 //! Every environment variable that chpipe reads, beside dbt's own on the flags (`--help` names those).
 
+use std::path::PathBuf;
+
 /// Base URL of the API: `http://127.0.0.1:8000/ergast/f1/`.
 pub const SOURCE_URL: &str = "CHPIPE_SOURCE_URL";
 /// Token sent as `Authorization: Token …`; never logged.
@@ -35,6 +37,20 @@ pub const ZOOKEEPER: &str = "CHPIPE_ZOOKEEPER";
 
 /// What processes share beside lake and warehouse: rate limits, caches.
 pub const STATE_PATH: &str = "CHPIPE_STATE_PATH";
+
+/// The user's cache folder, where it is not `~/.cache`.
+pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
+
+/// `chpipe` in the user's cache folder; in the system's temporary one where there is no home.
+/// <https://specifications.freedesktop.org/basedir-spec/latest/>
+pub(super) fn user_cache_dir() -> PathBuf {
+    read(XDG_CACHE_HOME)
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| read("HOME").map(|home| PathBuf::from(home).join(".cache")))
+        .unwrap_or_else(std::env::temp_dir)
+        .join("chpipe")
+}
 
 /// The value of a variable; an empty one counts as not set.
 pub(super) fn read(name: &str) -> Option<String> {

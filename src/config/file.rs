@@ -40,6 +40,8 @@ pub struct SourceSettings {
     pub request_timeout_seconds: f64,
     /// Deadline of one request with all its retries, seconds.
     pub retry_deadline_seconds: f64,
+    /// Failed attempts after which a request is given up; refusals for speed (429) do not count.
+    pub max_attempts: u32,
     /// Rows asked for on a page (the API's most is 100).
     pub page_size: u32,
     /// Sent as `User-Agent`.
@@ -60,6 +62,7 @@ impl Default for SourceSettings {
             concurrency: 4,
             request_timeout_seconds: 30.0,
             retry_deadline_seconds: 4.0 * 3600.0,
+            max_attempts: 8,
             page_size: 100,
             user_agent: concat!("chpipe/", env!("CARGO_PKG_VERSION")).into(),
             endpoints: None,
@@ -134,6 +137,20 @@ pub struct EngineSettings {
 impl Default for EngineSettings {
     fn default() -> Self {
         Self { libchdb: None, cache_dir: None, path: ".chpipe/warehouse".into(), zookeeper: None }
+    }
+}
+
+impl EngineSettings {
+    /// The defaults with what the environment says of libchdb: for tests, which have no project.
+    #[doc(hidden)]
+    pub fn from_environment() -> Self {
+        let libchdb = env_vars::read(env_vars::LIBCHDB).map(PathBuf::from);
+        Self { libchdb, cache_dir: env_vars::read(env_vars::CACHE_DIR).map(PathBuf::from), ..Self::default() }
+    }
+
+    /// Where `chpipe engine install` keeps libchdb: the folder that was named, else `chpipe` in the user's cache.
+    pub fn cache_dir(&self) -> PathBuf {
+        self.cache_dir.clone().unwrap_or_else(env_vars::user_cache_dir)
     }
 }
 

@@ -25,11 +25,53 @@ pub enum EngineError {
     Protocol { reason: String },
     #[error("cannot write the result")]
     Output { source: std::io::Error },
+    /// libchdb could not be fetched.
+    #[error("cannot install libchdb {version}: {reason}")]
+    Install { version: &'static str, reason: String, hint: Option<String> },
     #[error("interrupted")]
     Interrupted,
 }
 
 impl EngineError {
+    /// Reads ClickHouse's own text: `Code: 47. DB::Exception: Unknown … (UNKNOWN_IDENTIFIER)`.
+    pub(crate) fn from_server_text(text: &str, query_id: &str) -> Self {
+        let mut message = text.trim();
+        let mut code = None;
+        // Every layer that passes an exception on adds the same prefix and suffix again.
+        while let Some(rest) = message.strip_prefix("Code: ") {
+            let Some((number, rest)) = rest.split_once(". ") else { break };
+            let Ok(number) = number.parse::<i32>() else { break };
+            code.get_or_insert(number);
+            message = rest.strip_prefix("DB::Exception: ").unwrap_or(rest);
+        }
+        let Some(code) = code else { return Self::Protocol { reason: message.to_owned() } };
+        let mut name = "";
+        loop {
+            let sentence = message.strip_suffix('.').unwrap_or(message);
+            let Some((rest, last)) = sentence.strip_suffix(')').and_then(|rest| rest.rsplit_once(" (")) else { break };
+            // `(version 26.5.1.1 (official build))` is split at its inner parenthesis.
+            if last == "official build)"
+                && let Some((rest, _)) = rest.rsplit_once(" (version ")
+            {
+                message = rest.trim_end();
+            } else if last.starts_with("version ") {
+                message = rest.trim_end();
+            } else if !last.is_empty() && last.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+            {
+                name = last;
+                message = rest.trim_end();
+            } else {
+                break;
+            }
+        }
+        Self::Server {
+            code,
+            name: if name.is_empty() { "UNKNOWN".into() } else { name.to_owned() },
+            message: message.strip_suffix('.').unwrap_or(message).to_owned(),
+            query_id: query_id.to_owned(),
+        }
+    }
+
     /// ClickHouse's error code, where the server answered with one.
     pub fn code(&self) -> Option<i32> {
         match self {
@@ -46,7 +88,39 @@ impl EngineError {
             Self::Locked { .. } => Some(
                 "wait for it (`--lock-timeout SECONDS`), or let the first process be `chpipe serve`: others go through it".into(),
             ),
+            Self::Install { hint, .. } => hint.clone(),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_texts_are_read() {
+        let cases = [
+            (
+                "Code: 62. DB::Exception: Syntax error: failed. (SYNTAX_ERROR)",
+                (62, "SYNTAX_ERROR", "Syntax error: failed"),
+            ),
+            (
+                "Code: 73. DB::Exception: Code: 73. DB::Exception: Unknown format Nope. Maybe you meant: ['One']. \
+                 (UNKNOWN_FORMAT) (version 26.5.1.1). (UNKNOWN_FORMAT)",
+                (73, "UNKNOWN_FORMAT", "Unknown format Nope. Maybe you meant: ['One']"),
+            ),
+            (
+                "Code: 60. DB::Exception: Table a.b does not exist (maybe c?). (UNKNOWN_TABLE) (version 25.8.1.1 (official build))",
+                (60, "UNKNOWN_TABLE", "Table a.b does not exist (maybe c?)"),
+            ),
+            ("Code: 1. DB::Exception: no name", (1, "UNKNOWN", "no name")),
+        ];
+        for (text, expected) in cases {
+            let EngineError::Server { code, name, message, .. } = EngineError::from_server_text(text, "") else {
+                panic!("{text}");
+            };
+            assert_eq!((code, name.as_str(), message.as_str()), expected);
         }
     }
 }

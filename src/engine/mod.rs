@@ -2,13 +2,28 @@
 //! batches; out: Arrow batches, bytes and summaries. Nothing outside this module knows which engine it speaks to, and
 //! this module knows nothing of models, migrations or files.
 
+mod blocks;
+mod chdb;
+#[cfg(test)]
+mod conformance;
 mod error;
+mod install;
+mod library;
+mod lock;
+mod open;
+pub(crate) mod statement;
+#[doc(hidden)]
+pub mod testing;
 
 use std::{io::Write, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 
 pub use error::EngineError;
+pub use install::{Installed, install};
+pub use library::{VERSION as LIBCHDB_VERSION, find as find_library, installed_path};
+pub use lock::{Holder, holder};
+pub use open::{OpenOptions, open};
 
 /// A warehouse. Cheap to share; sessions are opened from it.
 pub trait Engine: Send + Sync {
@@ -162,6 +177,32 @@ pub struct Capabilities {
     pub named_collections_from_config: bool,
     /// `system.query_log`, users and grants exist.
     pub access_management: bool,
+}
+
+impl Capabilities {
+    /// Those of libchdb; its version is filled in when it is known.
+    fn embedded(keeper: bool) -> Self {
+        Self {
+            version: (0, 0),
+            version_text: String::new(),
+            lightweight_update: false,
+            lightweight_delete: false,
+            exchange_tables: true,
+            keeper,
+            named_collections_from_config: true,
+            access_management: false,
+        }
+    }
+
+    /// Derives what depends on the version.
+    fn with_version(mut self) -> Self {
+        let mut numbers = self.version_text.split('.').map(|part| part.parse().unwrap_or(0));
+        self.version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        // https://clickhouse.com/docs/sql-reference/statements/update and …/delete
+        self.lightweight_update = self.version >= (25, 7);
+        self.lightweight_delete = self.version >= (22, 8);
+        self
+    }
 }
 
 /// All rows of a query, for small results.

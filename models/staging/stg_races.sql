@@ -1,0 +1,23 @@
+select
+    season,
+    round,
+    race_name,
+    circuit_id,
+    race_date,
+    race_time_utc,
+    fp1_date,
+    fp1_time_utc,
+    fp2_date,
+    fp2_time_utc,
+    fp3_date,
+    fp3_time_utc,
+    qualifying_date,
+    qualifying_time_utc,
+    sprint_date,
+    sprint_time_utc,
+    sprint_qualifying_date,
+    sprint_qualifying_time_utc,
+    url,
+    batch_id,
+    _loaded_at as loaded_at
+from {{ current_rows('races', ['season']) }}

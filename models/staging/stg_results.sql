@@ -1,0 +1,21 @@
+select
+    season,
+    round,
+    driver_id,
+    constructor_id,
+    car_number,
+    position,
+    position_text,
+    points,
+    grid,
+    laps,
+    status,
+    time_text,
+    time_millis,
+    nullIf(fastest_lap_rank, 0) as fastest_lap_rank,
+    fastest_lap_number,
+    fastest_lap_millis,
+    fastest_lap_avg_speed_kph,
+    batch_id,
+    _loaded_at as loaded_at
+from {{ current_rows('results', ['season', 'round']) }}

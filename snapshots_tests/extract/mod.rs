@@ -1,0 +1,3 @@
+//! Extract and transform: the page parser on real and on hand-written pages, the lake between the two, the source's faults.
+
+mod recorded;

@@ -1,0 +1,185 @@
+//! The shipped Formula 1 project from the API to its gold tables, on the embedded engine: over simulated seasons, and
+//! over the recorded responses where this machine has them.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::harness::{Project, repository, skip};
+
+/// What of the repository makes up the F1 project.
+const PROJECT: [&str; 9] =
+    ["chpipe.toml", "dbt_project.yml", "profiles.yml", "models", "snapshots", "macros", "tests", "seeds", "ddl"];
+
+/// A copy of the F1 project that asks `url` without a limit worth waiting for.
+fn project(url: &str) -> Project {
+    let project = Project::new()
+        .env("CHPIPE_SOURCE_URL", url)
+        .env("CHPIPE_REQUESTS_PER_SECOND", "10000")
+        .env("CHPIPE_REQUESTS_PER_HOUR", "100000000");
+    for name in PROJECT {
+        let from = repository().join(name);
+        if from.exists() {
+            copy_tree(&from, &project.path().join(name));
+        }
+    }
+    project
+}
+
+/// A process of ours that ends with the test.
+struct Service(Child);
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The simulated API on a free port.
+fn simulate(project: &Path) -> (Service, String) {
+    let file = project.join("simulate.url");
+    let child = Command::new(env!("CARGO_BIN_EXE_chpipe"))
+        .args(["simulate", "--port", "0", "--no-throttle", "--quiet", "--url-file"])
+        .arg(&file)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let service = Service(child);
+    (service, wait_for(|| fs_err::read_to_string(&file).ok().filter(|url| !url.is_empty())))
+}
+
+/// The recorded responses, replayed without throttling; `None` where this machine does not have them.
+fn replay() -> Option<(Service, String)> {
+    let script: PathBuf = repository().join("../shared/ergast/replay.py");
+    if !script.exists() {
+        return None;
+    }
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let child = Command::new("python3")
+        .arg(script)
+        .args(["--port", &port.to_string(), "--burst", "0", "--hourly", "0"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let service = Service(child);
+    wait_for(|| std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+    Some((service, format!("http://127.0.0.1:{port}/ergast/f1/")))
+}
+
+fn wait_for<T>(mut ready: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "a service did not start within a minute");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    for entry in walkdir::WalkDir::new(from) {
+        let entry = entry.unwrap();
+        let target = to.join(entry.path().strip_prefix(from).unwrap());
+        if entry.file_type().is_dir() {
+            fs_err::create_dir_all(target).unwrap();
+        } else {
+            fs_err::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn query(project: &Project, sql: &str) -> String {
+    project.run(["query", "--format", "TSV", sql]).success().stdout
+}
+
+/// Rows of every table of the raw, staging, snapshot and gold layers.
+fn counts(project: &Project) -> String {
+    let tables = query(
+        project,
+        "select database || '.' || name from system.tables where database in ('raw', 'f1', 'snapshots') \
+         and name not like 'ext\\_%' and engine not like '%View%' order by 1",
+    );
+    let selects: Vec<String> = tables
+        .lines()
+        .map(|table| format!("select '{table}' as name, count() as rows from {table} {}", if table.starts_with("raw.") { "final" } else { "" }))
+        .collect();
+    query(project, &format!("select * from ({}) order by name", selects.join(" union all ")))
+}
+
+fn pipeline(project: &Project, seasons: &str) {
+    for command in ["extract", "transform"] {
+        project.run([command, "--season", seasons]).success();
+    }
+    for command in ["migrate", "load", "build"] {
+        project.run([command]).success();
+    }
+}
+
+/// Every command twice changes no row; a newer batch of a round replaces the older one as a whole.
+#[test]
+fn simulated_seasons_reach_gold_and_a_second_run_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_service, url) = simulate(folder.path());
+    let project = project(&url);
+    pipeline(&project, "2022..2023");
+    let first = counts(&project);
+    assert!(first.lines().count() > 30, "{first}");
+    for command in ["migrate", "load", "build"] {
+        project.run([command]).success();
+    }
+    assert_eq!(first, counts(&project));
+
+    project.run(["extract", "--season", "2023", "--round", "3", "--endpoint", "results", "--batch-id", "20990101T000000"]).success();
+    project.run(["transform", "--season", "2023", "--round", "3", "--endpoint", "results"]).success();
+    project.run(["load"]).success();
+    let batches = query(&project, "select uniqExact(batch_id) from raw.raw_results where season = 2023 and round = 3");
+    assert_eq!(batches.trim(), "2", "both batches stay readable");
+    let current = query(&project, "select uniqExact(batch_id), count() from f1.stg_results where season = 2023 and round = 3");
+    let rows = query(
+        &project,
+        "select 1, count() from raw.raw_results final where season = 2023 and round = 3 and batch_id = '20990101T000000'",
+    );
+    assert_eq!(current, rows, "staging shows the newer batch, whole and alone");
+}
+
+/// The numbers that the real history must give.
+#[test]
+fn recorded_seasons_give_the_official_numbers() {
+    let Some((_service, url)) = replay() else {
+        return skip("f1::recorded_seasons_give_the_official_numbers", "../shared/ergast is not on this machine");
+    };
+    let project = project(&url);
+    pipeline(&project, "1958,2008,2020,2023");
+    let one = |sql: &str| query(&project, sql).trim().to_owned();
+    assert_eq!(one("select count() from f1.stg_races where season = 2023"), "22");
+    assert_eq!(one("select count() from f1.fact_race_results where season = 2023"), "440");
+    assert_eq!(one("select count() from f1.fact_sprint_results where season = 2023"), "120");
+    assert_eq!(one("select groupUniqArray(round) = [1, 10, 18, 22] or length(groupUniqArray(round)) = 4 from f1.fact_lap_times"), "1");
+    assert_eq!(
+        one("select driver_id, total_points, wins from f1.agg_driver_season_stats where season = 2023 \
+             and driver_id in ('max_verstappen', 'hamilton') order by 2 desc"),
+        "max_verstappen\t575\t19\nhamilton\t234\t0"
+    );
+    // Sprint points count; 1958 dropped scores, so its totals differ from the official table on purpose.
+    let differing = "select count() from (select s.season, s.driver_id, s.points as official, a.total_points as total \
+         from f1.stg_driverstandings s left join f1.agg_driver_season_stats a on a.season = s.season and a.driver_id = s.driver_id \
+         where (s.season, s.round) in (select season, max(round) from f1.stg_driverstandings group by season)) \
+         where season in (2008, 2020, 2023) and official != total";
+    assert_eq!(one(differing), "0");
+    assert_eq!(one("select total_points, official_points from f1.agg_driver_season_stats where season = 1958 and driver_id = 'hawthorn'"), "49\t42");
+    // 1958 keeps its shared drives.
+    assert_eq!(
+        one("select count(), uniqExact(car_number) from f1.stg_results where season = 1958 and round = 6 and driver_id = 'brooks'"),
+        "2\t2"
+    );
+    let first = counts(&project);
+    for command in ["migrate", "load", "build"] {
+        project.run([command]).success();
+    }
+    assert_eq!(first, counts(&project));
+}

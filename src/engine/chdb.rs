@@ -1,0 +1,818 @@
+//! The embedded engine: libchdb over a directory, in this process. In: SQL and batches; out: what the trait says.
+//!
+//! - One directory a process: libchdb has one storage path, so a second [`open`] of the same path shares the first
+//!   one's engine, and another path is refused. Every session is a libchdb connection of its own.
+//! - Settings of a statement are `SET` before it and put back after it: libchdb has no other way that leaves the
+//!   statement's text alone. Parameters go through libchdb's own binding.
+//! - libchdb makes query ids by itself and takes none. Ours is put into `log_comment`, by which [`Engine::cancel`] finds
+//!   the statement in `system.processes`. `KILL QUERY … SYNC` would wait for ever: a killed statement leaves that list
+//!   only when its connection runs the next one.
+//! - A stream gives every block as a document of its own in the wanted format; [`super::blocks`] joins them. Formats that
+//!   cannot be joined (JSON, Parquet, …) and statements other than SELECT are answered in one piece.
+//! - Before the process ends every connection is closed, by an exit handler at the latest: libchdb's threads crash
+//!   otherwise while its static objects are destroyed.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ffi::{CString, c_char},
+    io::Write,
+    os::fd::AsRawFd as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef, ipc::writer::StreamWriter};
+use parking_lot::Mutex;
+use tempfile::{SpooledData, SpooledTempFile};
+use uuid::Uuid;
+
+use super::{
+    BatchStream, Capabilities, Engine, EngineError, QueryOptions, QuerySummary, Session,
+    blocks::Joiner,
+    library::{self, Library, OwnedResult, RawConnection},
+    lock::DirectoryLock,
+    quote_string,
+    statement::{Kind, Statement, set_assignments},
+};
+use crate::interrupt::{self, OnInterrupt, interrupted};
+
+/// Inserted data above this size goes through a file, so that memory stays bounded.
+const SPOOL_ABOVE: usize = 64 << 20;
+
+/// How often a cancel looks for its statement, which may not have reached ClickHouse yet.
+const CANCEL_ATTEMPTS: u32 = 40;
+const CANCEL_POLL: Duration = Duration::from_millis(25);
+
+/// The connections of this process, for the exit handler.
+static CONNECTIONS: Mutex<Vec<ConnectionState>> = Mutex::new(Vec::new());
+/// libchdb starts and stops as a whole with its first and last connection; one of that at a time.
+static CONNECTING: Mutex<()> = Mutex::new(());
+
+#[derive(Clone, Copy)]
+struct ConnectionState {
+    pointer: usize,
+    busy: bool,
+}
+
+/// A libchdb connection; closed when dropped.
+struct Connection {
+    library: &'static Library,
+    pointer: *mut RawConnection,
+}
+
+// SAFETY: libchdb serializes the calls on a connection by a lock of its own, and any thread may make them.
+unsafe impl Send for Connection {}
+// SAFETY: as above; nothing here is changed after it was made.
+unsafe impl Sync for Connection {}
+
+impl Connection {
+    fn open(library: &'static Library, arguments: &[CString]) -> Option<Self> {
+        let mut pointers: Vec<*mut c_char> = arguments.iter().map(|text| text.as_ptr().cast_mut()).collect();
+        let _one_at_a_time = CONNECTING.lock();
+        // SAFETY: `argc` strings that live through the call; libchdb copies them.
+        let pointer = unsafe { (library.connect)(pointers.len().try_into().ok()?, pointers.as_mut_ptr()) };
+        if pointer.is_null() {
+            return None;
+        }
+        close_at_exit();
+        CONNECTIONS.lock().push(ConnectionState { pointer: pointer as usize, busy: false });
+        Some(Self { library, pointer })
+    }
+
+    fn raw(&self) -> RawConnection {
+        // SAFETY: the pointer is live until this is dropped; chdb.h: the connection is what it points to.
+        unsafe { *self.pointer }
+    }
+
+    /// Marks a statement as running; at exit such a connection cannot be closed.
+    fn set_busy(&self, busy: bool) {
+        let mut connections = CONNECTIONS.lock();
+        if let Some(state) = connections.iter_mut().find(|state| state.pointer == self.pointer as usize) {
+            state.busy = busy;
+        }
+    }
+
+    /// Runs a statement to its end.
+    fn query(&self, sql: &[u8], format: &str, parameters: &[(String, String)]) -> Result<OwnedResult, EngineError> {
+        self.call(self.library.query, sql, format, parameters)
+    }
+
+    /// Starts a SELECT whose blocks are fetched one by one.
+    fn stream(&self, sql: &[u8], format: &str, parameters: &[(String, String)]) -> Result<OwnedResult, EngineError> {
+        self.call(self.library.stream_query, sql, format, parameters)
+    }
+
+    fn call(
+        &self,
+        function: library::QueryWithParams,
+        sql: &[u8],
+        format: &str,
+        parameters: &[(String, String)],
+    ) -> Result<OwnedResult, EngineError> {
+        let pointers = |pick: fn(&(String, String)) -> &String| -> (Vec<*const c_char>, Vec<usize>) {
+            parameters.iter().map(pick).map(|text| (text.as_ptr().cast::<c_char>(), text.len())).unzip()
+        };
+        let (names, name_lengths) = pointers(|(name, _)| name);
+        let (values, value_lengths) = pointers(|(_, value)| value);
+        self.set_busy(true);
+        // SAFETY: every pointer comes with its length and lives through the call.
+        let raw = unsafe {
+            function(
+                self.raw(),
+                sql.as_ptr().cast(),
+                sql.len(),
+                format.as_ptr().cast(),
+                format.len(),
+                names.as_ptr(),
+                name_lengths.as_ptr(),
+                values.as_ptr(),
+                value_lengths.as_ptr(),
+                parameters.len(),
+            )
+        };
+        self.set_busy(false);
+        // SAFETY: a fresh result of this library.
+        unsafe { OwnedResult::new(self.library, raw) }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let _one_at_a_time = CONNECTING.lock();
+        let mut connections = CONNECTIONS.lock();
+        let Some(index) = connections.iter().position(|state| state.pointer == self.pointer as usize) else { return };
+        connections.swap_remove(index);
+        drop(connections);
+        // SAFETY: nobody else has this connection, and no statement runs on it: a session is borrowed by its stream.
+        unsafe { (self.library.close)(self.pointer) }
+    }
+}
+
+/// Registers, once, the handler that closes what is open when the process exits.
+fn close_at_exit() {
+    static REGISTERED: OnceLock<()> = OnceLock::new();
+    REGISTERED.get_or_init(|| {
+        // SAFETY: the handler takes and answers nothing. Registered after libchdb's own, it runs before them.
+        unsafe { libc::atexit(close_all) };
+    });
+}
+
+extern "C" fn close_all() {
+    let mut connections = std::mem::take(&mut *CONNECTIONS.lock());
+    if connections.iter().any(|state| state.busy) {
+        // Another thread is inside libchdb: nothing can be closed under it, so the process ends here, without the
+        // static destructors that would crash. MergeTree is safe against that.
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(if interrupted() { interrupt::EXIT_CODE.into() } else { 2 }) }
+    }
+    // A later connection may use what an earlier one set up.
+    if let Some(library) = library::loaded() {
+        while let Some(state) = connections.pop() {
+            // SAFETY: no statement runs, and the entry was taken from the list, so nobody else closes it.
+            unsafe { (library.close)(state.pointer as *mut RawConnection) }
+        }
+    }
+}
+
+/// A warehouse directory, open in this process.
+struct Warehouse {
+    // Before the lock: the directory is free only when libchdb has closed it.
+    base: Connection,
+    library: &'static Library,
+    path: PathBuf,
+    /// The configuration it was opened with, to tell whether a second opener wants the same.
+    configuration: String,
+    running: Mutex<HashMap<String, Arc<Running>>>,
+    statements: AtomicU64,
+    /// Distinguishes this process's statements from what an earlier one left in a comment.
+    mark: Uuid,
+    capabilities: Capabilities,
+    _lock: DirectoryLock,
+}
+
+/// A statement under way.
+#[derive(Debug)]
+struct Running {
+    /// Its `log_comment`.
+    tag: String,
+    cancelled: AtomicBool,
+}
+
+/// The embedded engine.
+pub(super) struct ChdbEngine {
+    warehouse: Arc<Warehouse>,
+    _on_interrupt: OnInterrupt,
+}
+
+/// What an opened directory is configured with.
+pub(super) struct Configuration<'a> {
+    pub(super) library: &'a Path,
+    pub(super) path: &'a Path,
+    /// ClickHouse's XML configuration; it may hold credentials.
+    pub(super) xml: String,
+}
+
+static OPEN: Mutex<Weak<Warehouse>> = Mutex::new(Weak::new());
+
+/// The engine over `path` that this process has open already, if any.
+pub(super) fn already_open(path: &Path, xml: &str) -> Result<Option<Arc<dyn Engine>>, EngineError> {
+    let Some(warehouse) = OPEN.lock().upgrade() else { return Ok(None) };
+    let refuse = |reason: String| EngineError::Open { path: path.to_owned(), reason };
+    if warehouse.path != path {
+        let open = warehouse.path.display();
+        return Err(refuse(format!("this process already has `{open}` open, and libchdb serves one directory")));
+    }
+    if warehouse.configuration != xml {
+        return Err(refuse("this process has it open with other named collections or another ZooKeeper".into()));
+    }
+    Ok(Some(Arc::new(ChdbEngine::over(warehouse))))
+}
+
+impl ChdbEngine {
+    /// Opens the directory; the lock is already held.
+    pub(super) fn open(configuration: Configuration<'_>, lock: DirectoryLock) -> Result<Self, EngineError> {
+        let path = configuration.path;
+        let failed = |reason: String| EngineError::Open { path: path.to_owned(), reason };
+        let library = library::load(configuration.library)?;
+        // In a private folder, readable by this user only, and gone as soon as libchdb has read it.
+        let file = tempfile::Builder::new()
+            .prefix("chpipe-")
+            .suffix(".xml")
+            .tempfile()
+            .and_then(|mut file| file.write_all(configuration.xml.as_bytes()).map(|()| file))
+            .map_err(|error| failed(format!("its configuration cannot be written: {error}")))?;
+        let argument = |name: &str, value: &Path| {
+            CString::new(format!("--{name}={}", value.display())).map_err(|_| failed("its name holds a NUL".into()))
+        };
+        let arguments = [c"chpipe".to_owned(), argument("path", path)?, argument("config-file", file.path())?];
+        let base = Connection::open(library, &arguments).ok_or_else(|| {
+            failed("libchdb refuses it; its message, if any, stands above. Is it a ClickHouse data directory?".into())
+        })?;
+        drop(file);
+        let mut warehouse = Warehouse {
+            base,
+            library,
+            path: path.to_owned(),
+            configuration: configuration.xml,
+            running: Mutex::default(),
+            statements: AtomicU64::new(0),
+            mark: Uuid::new_v4(),
+            capabilities: Capabilities::embedded(false),
+            _lock: lock,
+        };
+        let version = warehouse.scalar("SELECT version()")?;
+        let keeper = warehouse.configuration.contains("<zookeeper>");
+        warehouse.capabilities =
+            Capabilities { version_text: version, ..Capabilities::embedded(keeper) }.with_version();
+        let warehouse = Arc::new(warehouse);
+        *OPEN.lock() = Arc::downgrade(&warehouse);
+        Ok(Self::over(warehouse))
+    }
+
+    fn over(warehouse: Arc<Warehouse>) -> Self {
+        let weak = Arc::downgrade(&warehouse);
+        let on_interrupt = interrupt::on_interrupt(move || {
+            if let Some(warehouse) = weak.upgrade() {
+                warehouse.cancel_all();
+            }
+        });
+        Self { warehouse, _on_interrupt: on_interrupt }
+    }
+}
+
+impl Warehouse {
+    fn connect(&self) -> Result<Connection, EngineError> {
+        let failed = |reason: &str| EngineError::Open { path: self.path.clone(), reason: reason.to_owned() };
+        let path =
+            CString::new(format!("--path={}", self.path.display())).map_err(|_| failed("its name holds a NUL"))?;
+        Connection::open(self.library, &[c"chpipe".to_owned(), path])
+            .ok_or_else(|| failed("libchdb refuses another connection"))
+    }
+
+    /// One value, over a connection that nothing else uses.
+    fn scalar(&self, sql: &str) -> Result<String, EngineError> {
+        let result = self.base.query(sql.as_bytes(), "TSVRaw", &[])?;
+        match result.error() {
+            Some(text) => Err(EngineError::from_server_text(&text, "")),
+            None => Ok(String::from_utf8_lossy(result.bytes()).trim_end().to_owned()),
+        }
+    }
+
+    /// Asks ClickHouse to end the statements whose `log_comment` is one of the tags; answers how many it knew.
+    fn kill(&self, tags: &[String]) -> Result<usize, EngineError> {
+        let tags: Vec<String> = tags.iter().map(|tag| quote_string(tag)).collect();
+        let sql = format!("KILL QUERY WHERE Settings['log_comment'] IN ({}) ASYNC", tags.join(", "));
+        let connection = self.connect()?;
+        let result = connection.query(sql.as_bytes(), "TSV", &[])?;
+        match result.error() {
+            Some(text) => Err(EngineError::from_server_text(&text, "")),
+            None => Ok(result.bytes().iter().filter(|&&byte| byte == b'\n').count()),
+        }
+    }
+
+    fn cancel_all(&self) {
+        let tags: Vec<String> = self
+            .running
+            .lock()
+            .values()
+            .map(|running| {
+                running.cancelled.store(true, Ordering::Relaxed);
+                running.tag.clone()
+            })
+            .collect();
+        if !tags.is_empty() {
+            // The statements run on to their end if this fails; the second signal ends the process.
+            let _ = self.kill(&tags);
+        }
+    }
+}
+
+impl Engine for ChdbEngine {
+    fn connect(&self) -> Result<Box<dyn Session>, EngineError> {
+        let connection = self.warehouse.connect()?;
+        Ok(Box::new(ChdbSession {
+            connection,
+            warehouse: Arc::clone(&self.warehouse),
+            settings: BTreeMap::new(),
+            unclean: false,
+        }))
+    }
+
+    fn cancel(&self, query_id: &str) -> Result<(), EngineError> {
+        let running = self.warehouse.running.lock().get(query_id).cloned();
+        let Some(running) = running else { return Ok(()) };
+        running.cancelled.store(true, Ordering::Relaxed);
+        for _ in 0..CANCEL_ATTEMPTS {
+            if self.warehouse.kill(std::slice::from_ref(&running.tag))? > 0 {
+                return Ok(());
+            }
+            // It was registered a moment before it was sent.
+            let over = !self.warehouse.running.lock().contains_key(query_id);
+            if over {
+                return Ok(());
+            }
+            std::thread::sleep(CANCEL_POLL);
+        }
+        Ok(())
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.warehouse.capabilities
+    }
+}
+
+/// A connection with its own settings, current database and temporary tables.
+struct ChdbSession {
+    // Before the warehouse, which closes the directory with its last connection.
+    connection: Connection,
+    warehouse: Arc<Warehouse>,
+    /// What `SET` statements of this session set, as SQL literals: to put back after a statement's own settings.
+    settings: BTreeMap<String, String>,
+    /// A `SET` in a form this module does not read was run: what to put back is asked for then.
+    unclean: bool,
+}
+
+/// What a begun statement owes: its entry among the running ones, and the settings to put back.
+struct Begun {
+    query_id: String,
+    running: Arc<Running>,
+    restore: Option<String>,
+    started: Instant,
+}
+
+impl ChdbSession {
+    /// Puts the statement's settings and tag in place.
+    fn begin(&mut self, options: &QueryOptions) -> Result<Begun, EngineError> {
+        let query_id = options.query_id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
+        let number = self.warehouse.statements.fetch_add(1, Ordering::Relaxed);
+        let comment = options.settings.iter().find(|(name, _)| name == "log_comment").map(|(_, value)| value.clone());
+        let tag = comment.unwrap_or_else(|| format!("chpipe:{}:{number}", self.warehouse.mark.simple()));
+        let mut assignments = vec![format!("log_comment = {}", quote_string(&tag))];
+        let mut restore = Vec::new();
+        for (name, value) in options.settings.iter().filter(|(name, _)| name != "log_comment") {
+            check_setting_name(name)?;
+            assignments.push(format!("{name} = {}", quote_string(value)));
+            restore.push(format!("{name} = {}", self.value_to_restore(name)?));
+        }
+        let set = format!("SET {}", assignments.join(", "));
+        self.run_plain(&set, &query_id)?;
+        let running = Arc::new(Running { tag, cancelled: AtomicBool::new(false) });
+        self.warehouse.running.lock().insert(query_id.clone(), Arc::clone(&running));
+        let restore = (!restore.is_empty()).then(|| format!("SET {}", restore.join(", ")));
+        Ok(Begun { query_id, running, restore, started: Instant::now() })
+    }
+
+    fn value_to_restore(&self, name: &str) -> Result<String, EngineError> {
+        if let Some(value) = self.settings.get(name) {
+            return Ok(value.clone());
+        }
+        if !self.unclean {
+            return Ok("DEFAULT".into());
+        }
+        let sql = format!("SELECT if(changed, value, NULL) FROM system.settings WHERE name = {}", quote_string(name));
+        let result = self.connection.query(sql.as_bytes(), "TSVRaw", &[])?;
+        let value = String::from_utf8_lossy(result.bytes());
+        let value = value.strip_suffix('\n').unwrap_or(&value);
+        Ok(if value == "\\N" || value.is_empty() { "DEFAULT".into() } else { quote_string(value) })
+    }
+
+    fn run_plain(&self, sql: &str, query_id: &str) -> Result<(), EngineError> {
+        let result = self.connection.query(sql.as_bytes(), "Null", &[])?;
+        match result.error() {
+            Some(text) => Err(EngineError::from_server_text(&text, query_id)),
+            None => Ok(()),
+        }
+    }
+
+    fn end(&mut self, begun: &Begun) {
+        self.warehouse.running.lock().remove(&begun.query_id);
+        if let Some(restore) = &begun.restore
+            && self.run_plain(restore, &begun.query_id).is_err()
+        {
+            // The names and values were accepted a moment ago; what fails now fails with the next statement too.
+            self.unclean = true;
+        }
+    }
+
+    /// Runs a statement in one piece.
+    fn run(
+        &mut self,
+        sql: &[u8],
+        format: &str,
+        options: &QueryOptions,
+    ) -> Result<(OwnedResult, QuerySummary), EngineError> {
+        let begun = self.begin(options)?;
+        let result = self.connection.query(sql, format, &options.parameters);
+        self.end(&begun);
+        let result = result?;
+        if let Some(text) = result.error() {
+            return Err(begun.error(&text));
+        }
+        let summary = begun.summary(Some(&result));
+        Ok((result, summary))
+    }
+
+    /// Inserts encoded data: behind the statement where libchdb can take it there, else from a file without a name.
+    fn insert_spooled(
+        &mut self,
+        statement: &str,
+        format: &str,
+        spool: SpooledTempFile,
+        options: &QueryOptions,
+    ) -> Result<QuerySummary, EngineError> {
+        let failed = |source: std::io::Error| EngineError::Output { source };
+        let file = match spool.into_inner() {
+            SpooledData::OnDisk(file) => file,
+            SpooledData::InMemory(data) => {
+                let data = data.into_inner();
+                // libchdb takes an empty line for the data's end, whatever the format: ClientBase looks for one.
+                if memchr::memmem::find(&data, b"\n\n").is_none() && data.first() != Some(&b'\n') {
+                    let mut sql = format!("{statement} FORMAT {format}\n").into_bytes();
+                    sql.extend_from_slice(&data);
+                    drop(data);
+                    return self.run(&sql, format, options).map(|(_, summary)| summary);
+                }
+                let mut file = tempfile::tempfile().map_err(failed)?;
+                file.write_all(&data).map_err(failed)?;
+                file
+            }
+        };
+        // The file has no name any more; its descriptor has one, and reading by that starts at the beginning.
+        let path = quote_string(&format!("/dev/fd/{}", file.as_raw_fd()));
+        let sql = format!("{statement} FROM INFILE {path} COMPRESSION 'none' FORMAT {format}");
+        self.run(sql.as_bytes(), format, options).map(|(_, summary)| summary)
+    }
+
+    /// Remembers what the session's own statements set.
+    fn note(&mut self, sql: &str, kind: Kind) {
+        if kind != Kind::Set {
+            return;
+        }
+        match set_assignments(sql) {
+            Some(assignments) => {
+                for (name, value) in assignments {
+                    if value.eq_ignore_ascii_case("DEFAULT") {
+                        self.settings.remove(&name);
+                    } else {
+                        self.settings.insert(name, value);
+                    }
+                }
+            }
+            None => self.unclean = true,
+        }
+    }
+
+    /// Starts a stream, or gives the session back where the statement can only be answered in one piece.
+    fn start_stream<'a>(
+        &'a mut self,
+        sql: &str,
+        format: &str,
+        options: &QueryOptions,
+    ) -> Result<Started<'a>, EngineError> {
+        let begun = self.begin(options)?;
+        let handle = match self.connection.stream(sql.as_bytes(), format, &options.parameters) {
+            Ok(handle) => handle,
+            Err(error) => {
+                self.end(&begun);
+                return Err(error);
+            }
+        };
+        if let Some(text) = handle.error() {
+            self.end(&begun);
+            // Said before anything ran: ClientBase::processTextAsSingleQuery.
+            if text.contains("Streaming query is not supported") {
+                return Ok(Started::InOnePiece(self));
+            }
+            return Err(begun.error(&text));
+        }
+        self.connection.set_busy(true);
+        Ok(Started::Stream(Chunks { session: self, handle: Some(handle), begun, done: false, counters: None }))
+    }
+
+    /// Reads a whole result as batches.
+    fn query_in_one_piece(&mut self, sql: &str, options: &QueryOptions) -> Result<BatchStream<'_>, EngineError> {
+        let (result, _) = self.run(sql.as_bytes(), ARROW, options)?;
+        if result.bytes().is_empty() {
+            return Ok(BatchStream::new(Arc::new(arrow::datatypes::Schema::empty()), std::iter::empty()));
+        }
+        let (schema, batches) = read_arrow(result.bytes())?;
+        Ok(BatchStream::new(schema, batches.into_iter().map(Ok)))
+    }
+
+    /// Writes a whole result.
+    fn write_in_one_piece(
+        &mut self,
+        sql: &str,
+        format: &str,
+        options: &QueryOptions,
+        out: &mut dyn Write,
+    ) -> Result<QuerySummary, EngineError> {
+        let (result, summary) = self.run(sql.as_bytes(), format, options)?;
+        out.write_all(result.bytes()).and_then(|()| out.flush()).map_err(|source| EngineError::Output { source })?;
+        Ok(summary)
+    }
+}
+
+/// Whether a statement streams.
+enum Started<'a> {
+    Stream(Chunks<'a>),
+    InOnePiece(&'a mut ChdbSession),
+}
+
+impl Begun {
+    fn error(&self, text: &str) -> EngineError {
+        match EngineError::from_server_text(text, &self.query_id) {
+            // QUERY_WAS_CANCELLED because of the signal.
+            EngineError::Server { code: 394, .. } if interrupted() => EngineError::Interrupted,
+            error => error,
+        }
+    }
+
+    fn summary(&self, result: Option<&OwnedResult>) -> QuerySummary {
+        let (read_rows, read_bytes, written_rows, written_bytes, _) =
+            result.map_or((0, 0, 0, 0, 0.0), OwnedResult::counters);
+        QuerySummary {
+            query_id: self.query_id.clone(),
+            read_rows,
+            read_bytes,
+            written_rows: Some(written_rows),
+            written_bytes: Some(written_bytes),
+            elapsed: self.started.elapsed(),
+        }
+    }
+}
+
+/// The blocks of a streamed SELECT, each in the wanted format; ends the statement when dropped.
+struct Chunks<'a> {
+    session: &'a mut ChdbSession,
+    handle: Option<OwnedResult>,
+    begun: Begun,
+    done: bool,
+    counters: Option<QuerySummary>,
+}
+
+impl Chunks<'_> {
+    /// The next block; `None` at the end.
+    fn next(&mut self) -> Result<Option<OwnedResult>, EngineError> {
+        let Some(handle) = self.handle.as_ref().filter(|_| !self.done) else { return Ok(None) };
+        let connection = &self.session.connection;
+        // SAFETY: the connection and the stream are live, and this session is borrowed: nobody else fetches.
+        let raw = unsafe { (connection.library.stream_fetch)(connection.raw(), handle.raw()) };
+        // SAFETY: a fresh result of this library.
+        let chunk = unsafe { OwnedResult::new(connection.library, raw) }?;
+        if let Some(text) = chunk.error() {
+            self.done = true;
+            // What libchdb says when one asks behind the end.
+            if text.contains("No active streaming query") && !self.begun.running.cancelled.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            return Err(self.begun.error(&text));
+        }
+        if chunk.bytes().is_empty() {
+            self.done = true;
+            self.counters = Some(self.begun.summary(Some(&chunk)));
+            return Ok(None);
+        }
+        Ok(Some(chunk))
+    }
+
+    fn summary(&self) -> QuerySummary {
+        self.counters.clone().unwrap_or_else(|| self.begun.summary(None))
+    }
+}
+
+impl Drop for Chunks<'_> {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            let connection = &self.session.connection;
+            if !self.done {
+                // SAFETY: both are live, and no fetch is under way.
+                unsafe { (connection.library.stream_cancel)(connection.raw(), handle.raw()) };
+            }
+            drop(handle);
+            connection.set_busy(false);
+        }
+        self.session.end(&self.begun);
+    }
+}
+
+/// Arrow's stream format, once a block.
+const ARROW: &str = "ArrowStream";
+
+/// How query results become Arrow: Utf8 strings, no compression (the bytes never leave the process), and an error for
+/// types that have no Arrow form.
+fn arrow_options(options: &QueryOptions) -> QueryOptions {
+    let mut options = options.clone();
+    for (name, value) in [
+        ("output_format_arrow_compression_method", "none"),
+        ("output_format_arrow_string_as_string", "1"),
+        ("output_format_arrow_fixed_string_as_fixed_byte_array", "1"),
+        ("output_format_arrow_low_cardinality_as_dictionary", "0"),
+        ("output_format_arrow_date_as_uint16", "0"),
+        ("output_format_arrow_unsupported_types_as_binary", "0"),
+    ] {
+        options.settings.push((name.into(), value.into()));
+    }
+    options
+}
+
+fn read_arrow(bytes: &[u8]) -> Result<(SchemaRef, Vec<RecordBatch>), EngineError> {
+    let failed = |error: arrow::error::ArrowError| EngineError::Protocol { reason: error.to_string() };
+    let reader = arrow::ipc::reader::StreamReader::try_new(std::io::Cursor::new(bytes), None).map_err(failed)?;
+    let schema = reader.schema();
+    let batches = reader.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    Ok((schema, batches))
+}
+
+impl Session for ChdbSession {
+    fn execute(&mut self, sql: &str, options: &QueryOptions) -> Result<QuerySummary, EngineError> {
+        let statement = Statement::read(sql);
+        check_single(&statement, options)?;
+        let (_, summary) = self.run(sql.as_bytes(), "Null", options)?;
+        self.note(sql, statement.kind);
+        Ok(summary)
+    }
+
+    fn query<'a>(&'a mut self, sql: &str, options: &QueryOptions) -> Result<BatchStream<'a>, EngineError> {
+        let statement = Statement::read(sql);
+        check_single(&statement, options)?;
+        if let Some(format) = statement.format {
+            return Err(EngineError::Unsupported {
+                engine: "embedded",
+                feature: format!("FORMAT {format} in a statement whose rows are read"),
+            });
+        }
+        let options = arrow_options(options);
+        if statement.kind != Kind::Select {
+            return self.query_in_one_piece(sql, &options);
+        }
+        match self.start_stream(sql, ARROW, &options)? {
+            Started::InOnePiece(session) => session.query_in_one_piece(sql, &options),
+            Started::Stream(mut chunks) => {
+                let (schema, first) = match chunks.next()? {
+                    Some(chunk) => read_arrow(chunk.bytes())?,
+                    None => (Arc::new(arrow::datatypes::Schema::empty()), Vec::new()),
+                };
+                Ok(BatchStream::new(schema, Batches { chunks, ready: first.into_iter() }))
+            }
+        }
+    }
+
+    fn query_format(
+        &mut self,
+        sql: &str,
+        format: &str,
+        options: &QueryOptions,
+        out: &mut dyn Write,
+    ) -> Result<QuerySummary, EngineError> {
+        let statement = Statement::read(sql);
+        check_single(&statement, options)?;
+        let failed = |source: std::io::Error| EngineError::Output { source };
+        let joiner = Joiner::for_format(statement.format.unwrap_or(format));
+        let one_piece = statement.whole_result || options.settings.iter().any(|(name, _)| whole_result_setting(name));
+        let Some(mut joiner) = joiner.filter(|_| statement.kind == Kind::Select && !one_piece) else {
+            let summary = self.write_in_one_piece(sql, format, options, out)?;
+            self.note(sql, statement.kind);
+            return Ok(summary);
+        };
+        let mut chunks = match self.start_stream(sql, format, options)? {
+            Started::InOnePiece(session) => return session.write_in_one_piece(sql, format, options, out),
+            Started::Stream(chunks) => chunks,
+        };
+        while let Some(chunk) = chunks.next()? {
+            out.write_all(joiner.join(chunk.bytes())).map_err(failed)?;
+        }
+        out.write_all(joiner.end()).and_then(|()| out.flush()).map_err(failed)?;
+        Ok(chunks.summary())
+    }
+
+    fn insert(
+        &mut self,
+        statement: &str,
+        schema: SchemaRef,
+        batches: &mut dyn Iterator<Item = RecordBatch>,
+        options: &QueryOptions,
+    ) -> Result<QuerySummary, EngineError> {
+        let failed = |error: arrow::error::ArrowError| EngineError::Protocol { reason: error.to_string() };
+        let spool = SpooledTempFile::new(SPOOL_ABOVE);
+        let mut writer = StreamWriter::try_new(spool, &schema).map_err(failed)?;
+        let mut rows = 0;
+        for batch in batches {
+            rows += batch.num_rows();
+            writer.write(&batch).map_err(failed)?;
+        }
+        if rows == 0 {
+            // ClickHouse calls an insert without rows an error (108); inserting nothing is none.
+            return Ok(QuerySummary::default());
+        }
+        let spool = writer.into_inner().map_err(failed)?;
+        self.insert_spooled(statement, ARROW, spool, options)
+    }
+}
+
+/// Batches of the chunks of a stream.
+struct Batches<'a> {
+    chunks: Chunks<'a>,
+    ready: std::vec::IntoIter<RecordBatch>,
+}
+
+impl Iterator for Batches<'_> {
+    type Item = Result<RecordBatch, EngineError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(batch) = self.ready.next() {
+                return Some(Ok(batch));
+            }
+            match self.chunks.next().and_then(|chunk| chunk.map(|chunk| read_arrow(chunk.bytes())).transpose()) {
+                Ok(Some((_, batches))) => self.ready = batches.into_iter(),
+                Ok(None) => return None,
+                Err(error) => {
+                    self.chunks.done = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+/// Settings under which a result is more than its blocks one after another.
+fn whole_result_setting(name: &str) -> bool {
+    matches!(name, "extremes" | "output_format_json_array_of_rows" | "output_format_write_statistics")
+}
+
+/// A server takes one statement a request; libchdb alone would run several.
+fn check_single(statement: &Statement<'_>, options: &QueryOptions) -> Result<(), EngineError> {
+    let refuse = |message: &str| {
+        Err(EngineError::Server {
+            code: 62,
+            name: "SYNTAX_ERROR".into(),
+            message: message.into(),
+            query_id: options.query_id.clone().unwrap_or_default(),
+        })
+    };
+    if statement.several {
+        return refuse("Syntax error (Multi-statements are not allowed)");
+    }
+    if statement.kind == Kind::Empty {
+        return refuse("Syntax error: Empty query");
+    }
+    Ok(())
+}
+
+/// A setting's name goes into SQL as it is.
+fn check_setting_name(name: &str) -> Result<(), EngineError> {
+    if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') {
+        return Ok(());
+    }
+    Err(EngineError::Server {
+        code: 115,
+        name: "UNKNOWN_SETTING".into(),
+        message: format!("Unknown setting '{name}'"),
+        query_id: String::new(),
+    })
+}

@@ -1,0 +1,142 @@
+//! Which engine a target means, and everything that goes with opening it: the library, the directory's lock, the
+//! configuration file. Nothing outside the engine module decides on an engine's kind.
+
+use std::{fmt::Write as _, path::Path, sync::Arc, time::Duration};
+
+use super::{
+    Engine, EngineError,
+    chdb::{self, ChdbEngine, Configuration},
+    library,
+    lock::{Acquired, DirectoryLock},
+};
+use crate::{
+    config::{Connection, EngineSettings, Settings, Target},
+    lake::BucketAccess,
+};
+
+/// What an engine is opened with, beside the target.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    pub engine: EngineSettings,
+    /// Named collections for the embedded engine: `silver` to the bucket's URL and credentials. A server has its own.
+    pub named_collections: Vec<(String, BucketAccess)>,
+    /// How long to wait for a directory that another process holds.
+    pub lock_timeout: Duration,
+}
+
+impl OpenOptions {
+    /// The options of these settings, without named collections.
+    pub fn new(settings: &Settings) -> Self {
+        Self { engine: settings.engine.clone(), named_collections: Vec::new(), lock_timeout: settings.lock_timeout }
+    }
+
+    /// Adds a named collection.
+    #[must_use]
+    pub fn named_collection(mut self, name: impl Into<String>, access: BucketAccess) -> Self {
+        self.named_collections.push((name.into(), access));
+        self
+    }
+}
+
+/// Opens the target's warehouse. The embedded engine is open once in a process: a second call for the same directory
+/// answers the same warehouse.
+///
+/// # Errors
+/// [`EngineError::LibraryMissing`], [`EngineError::Locked`], [`EngineError::Open`]; a server that cannot be reached.
+pub fn open(target: &Target, options: &OpenOptions) -> Result<Arc<dyn Engine>, EngineError> {
+    match &target.connection {
+        Connection::Embedded { path } => open_embedded(path, options),
+        Connection::Http(_) => Err(EngineError::Unsupported { engine: "http", feature: "this build".into() }),
+        Connection::Native(_) => Err(EngineError::Unsupported { engine: "native", feature: "this build".into() }),
+    }
+}
+
+fn open_embedded(path: &Path, options: &OpenOptions) -> Result<Arc<dyn Engine>, EngineError> {
+    // One name for one directory, so that two ways of writing it are the same warehouse.
+    let absolute = std::path::absolute(path)
+        .and_then(|path| fs_err::create_dir_all(&path).map(|()| path))
+        .and_then(|path| fs_err::canonicalize(&path))
+        .map_err(|error| EngineError::Open { path: path.to_owned(), reason: error.to_string() })?;
+    let xml = configuration(&options.named_collections, options.engine.zookeeper.as_deref())
+        .map_err(|reason| EngineError::Open { path: absolute.clone(), reason })?;
+    static OPENING: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+    let _one_at_a_time = OPENING.lock();
+    if let Some(engine) = chdb::already_open(&absolute, &xml)? {
+        return Ok(engine);
+    }
+    let library = library::find(&options.engine)?;
+    let lock = DirectoryLock::acquire(&absolute, options.lock_timeout, |_| None::<Arc<dyn Engine>>)?;
+    match lock {
+        Acquired::OtherWay(engine) => Ok(engine),
+        Acquired::Lock(lock) => {
+            let configuration = Configuration { library: &library, path: &absolute, xml };
+            Ok(Arc::new(ChdbEngine::open(configuration, lock)?))
+        }
+    }
+}
+
+/// ClickHouse's configuration file: the named collections, and a ZooKeeper where there is one. Without `<path>`: it
+/// would win over the argument.
+fn configuration(collections: &[(String, BucketAccess)], zookeeper: Option<&str>) -> Result<String, String> {
+    let mut xml = String::from("<clickhouse>\n");
+    if !collections.is_empty() {
+        xml.push_str("<named_collections>\n");
+        for (name, access) in collections {
+            if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+                return Err(format!("`{name}` cannot name a collection: use letters, digits and _"));
+            }
+            _ = writeln!(xml, "<{name}>{}</{name}>", collection(access));
+        }
+        xml.push_str("</named_collections>\n");
+    }
+    if let Some(address) = zookeeper {
+        let (host, port) = address.rsplit_once(':').unwrap_or((address, "2181"));
+        _ = writeln!(
+            xml,
+            "<zookeeper><node><host>{}</host><port>{}</port></node></zookeeper>",
+            escape(host),
+            escape(port)
+        );
+    }
+    xml.push_str("</clickhouse>\n");
+    Ok(xml)
+}
+
+/// <https://clickhouse.com/docs/operations/named-collections#named-collections-for-accessing-s3>
+fn collection(access: &BucketAccess) -> String {
+    let mut xml = format!("<url>{}</url>", escape(&access.url));
+    match (&access.access_key_id, &access.secret_access_key) {
+        (Some(id), Some(secret)) => {
+            _ = write!(xml, "<access_key_id>{}</access_key_id>", escape(id));
+            _ = write!(xml, "<secret_access_key>{}</secret_access_key>", escape(secret.expose()));
+        }
+        _ if access.no_sign_request => xml.push_str("<no_sign_request>1</no_sign_request>"),
+        // The server's own chain: environment, files, instance role.
+        _ => xml.push_str("<use_environment_credentials>1</use_environment_credentials>"),
+    }
+    xml
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_escaped() {
+        let access = BucketAccess {
+            url: "http://127.0.0.1:9000/silver/".into(),
+            access_key_id: Some("a<b".into()),
+            secret_access_key: Some(crate::config::Secret::new("c&d")),
+            region: None,
+            no_sign_request: false,
+        };
+        let xml = configuration(&[("silver".into(), access)], Some("keeper:2181")).unwrap();
+        assert!(xml.contains("<silver><url>http://127.0.0.1:9000/silver/</url><access_key_id>a&lt;b</access_key_id>"));
+        assert!(xml.contains("<secret_access_key>c&amp;d</secret_access_key></silver>"));
+        assert!(xml.contains("<node><host>keeper</host><port>2181</port></node>"));
+    }
+}
