@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 
 use crate::{
-    config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError, transform::TransformError,
+    config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError, migrate::MigrateError,
+    transform::TransformError,
 };
 
 /// Any failure of a command.
@@ -18,6 +19,8 @@ pub enum Error {
     Lake(#[from] LakeError),
     #[error(transparent)]
     Extract(#[from] ExtractError),
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
     #[error(transparent)]
     Transform(#[from] TransformError),
     #[error("cannot read or write `{}`", path.display())]
@@ -58,6 +61,7 @@ impl Error {
         match self {
             Self::Config(error) => error.location(),
             Self::Extract(error) => error.location(),
+            Self::Migrate(error) => error.location(),
             _ => None,
         }
     }
@@ -69,6 +73,7 @@ impl Error {
             Self::Engine(error) => error.hint(),
             Self::Lake(error) => error.hint(),
             Self::Extract(error) => error.hint(),
+            Self::Migrate(error) => error.hint(),
             Self::Transform(error) => error.hint(),
             _ => None,
         }
@@ -81,6 +86,7 @@ impl Error {
             | Self::Extract(ExtractError::Interrupted { .. })
             | Self::Transform(TransformError::Interrupted { .. }) => 130,
             Self::Transform(TransformError::Failed { .. }) => 1,
+            Self::Migrate(error) => error.exit_code(),
             _ => 2,
         }
     }
