@@ -1,16 +1,13 @@
 //! `chpipe extract`: the API to Bronze.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use indicatif::ProgressBar;
 
 use crate::{
     Error,
     cli::ExtractArgs,
-    commands::{
-        Context, ExitStatus,
-        lake_run::{self, Stop},
-    },
+    commands::{Context, ExitStatus, lake_run},
     extract::{Client, Endpoints, Extract, ExtractError, Mode, Options, Plan, Progress, Report, Selectors},
     lake::Lake,
     observe::RunRecord,
@@ -19,70 +16,100 @@ use crate::{
 
 /// Plans, shows the plan or works it off, and leaves a run record.
 pub(super) fn extract(args: &ExtractArgs, context: &Context) -> Result<ExitStatus, Error> {
-    let request = Request {
-        selectors: lake_run::selectors(&args.listings),
-        mode: args.mode,
-        fresh: args.fresh,
-        dry_run: args.dry_run,
-    };
-    lake_run::block_on(context, async |stop| {
+    let selectors = lake_run::selectors(&args.listings);
+    lake_run::runtime(context)?.block_on(async {
         let lake = Lake::open(&context.settings).await?;
-        run(&request, context, &lake, &stop).await?;
-        Ok(ExitStatus::Success)
-    })
-}
-
-/// What to extract.
-#[derive(Debug, Clone)]
-pub(super) struct Request {
-    pub(super) selectors: Selectors,
-    pub(super) mode: Mode,
-    pub(super) fresh: bool,
-    pub(super) dry_run: bool,
-}
-
-/// One extraction with everything that is printed and kept of it.
-pub(super) async fn run(request: &Request, context: &Context, lake: &Lake, stop: &Stop) -> Result<(), Error> {
-    let Context { settings, printer, invocation } = context;
-    let endpoints = Endpoints::load(settings.source.endpoints.as_deref())?;
-    let client = Arc::new(Client::new(&settings.source, settings.state_dir())?);
-    let options = Options {
-        selectors: request.selectors.clone(),
-        mode: request.mode,
-        fresh: request.fresh,
-        concurrency: settings.threads.unwrap_or(settings.source.concurrency),
-        page_size: settings.source.page_size,
-        now: invocation.started_at,
-    };
-    let bar = Bar { bar: printer.bar("extract", 0), client: Arc::clone(&client) };
-    let stage = Extract::new(Arc::clone(&client), lake, endpoints, options, &bar);
-    let work = async {
-        let plan = stage.plan(request.dry_run).await?;
-        if request.dry_run {
-            return show(&plan, &stage, &client, printer);
+        let extraction = Extraction::new(selectors, args.mode, args.fresh, &lake, context)?;
+        if args.dry_run {
+            return extraction.show_plan().await;
         }
-        announce(&plan, &stage, printer)?;
-        Ok(stage.run(&plan).await?)
-    };
-    let interrupted = || {
-        let stored = stage.report().endpoints.values().map(|endpoint| endpoint.pages).sum();
-        Error::Extract(ExtractError::Interrupted { stored })
-    };
-    let result = lake_run::until_stopped(stop, work, interrupted).await;
-    bar.bar.finish_and_clear();
-    if request.dry_run {
-        return result;
+        let work = async {
+            let plan = extraction.plan().await?;
+            Ok(extraction.stage.run(&plan).await?)
+        };
+        let result = extraction.until_interrupted(work).await;
+        extraction.end(result).await
+    })?;
+    Ok(ExitStatus::Success)
+}
+
+/// An extraction with everything that is printed and kept of it.
+pub(super) struct Extraction<'c> {
+    pub(super) stage: Extract,
+    client: Arc<Client>,
+    bar: ProgressBar,
+    selectors: Selectors,
+    lake: Lake,
+    context: &'c Context,
+}
+
+impl<'c> Extraction<'c> {
+    pub(super) fn new(
+        selectors: Selectors,
+        mode: Mode,
+        fresh: bool,
+        lake: &Lake,
+        context: &'c Context,
+    ) -> Result<Self, Error> {
+        let Context { settings, printer, invocation } = context;
+        let endpoints = Endpoints::load(settings.source.endpoints.as_deref())?;
+        let client = Arc::new(Client::new(&settings.source, settings.state_dir())?);
+        let options = Options {
+            selectors: selectors.clone(),
+            mode,
+            fresh,
+            concurrency: settings.threads.unwrap_or(settings.source.concurrency),
+            page_size: settings.source.page_size,
+            now: invocation.started_at,
+        };
+        let bar = printer.bar("extract", 0);
+        let progress = Arc::new(Bar { bar: bar.clone(), client: Arc::clone(&client) });
+        let stage = Extract::new(Arc::clone(&client), lake, endpoints, options, progress);
+        Ok(Self { stage, client, bar, selectors, lake: lake.clone(), context })
     }
-    let report = stage.report();
-    summary(&report, printer);
-    let record = record(&request.selectors, &report, &client, context);
-    let kept = lake_run::leave_record(lake.bronze.as_ref(), record, result.as_ref().map(|&()| ())).await;
-    // The run's own error says more than the record's.
-    result.and(kept)
+
+    /// Plans and says so.
+    pub(super) async fn plan(&self) -> Result<Plan, Error> {
+        let plan = self.stage.plan(false).await?;
+        self.context.printer.line(&format!(
+            "Extracting batch {}{}: about {} requests, {} at the limits",
+            plan.batch_id,
+            if plan.is_resumed { " (resumed)" } else { "" },
+            human_count(plan.requests()),
+            human_duration(self.stage.expected(&plan)?),
+        ));
+        Ok(plan)
+    }
+
+    /// `--dry-run`.
+    pub(super) async fn show_plan(&self) -> Result<(), Error> {
+        self.bar.finish_and_clear();
+        let plan = self.stage.plan(true).await?;
+        show(&plan, &self.stage, &self.client, &self.context.printer)
+    }
+
+    pub(super) async fn until_interrupted<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let interrupted = || {
+            let stored = self.stage.report().endpoints.values().map(|endpoint| endpoint.pages).sum();
+            Error::Extract(ExtractError::Interrupted { stored })
+        };
+        lake_run::until_interrupted(work, interrupted).await
+    }
+
+    /// Shows what was done and leaves the run record.
+    pub(super) async fn end(&self, result: Result<(), Error>) -> Result<(), Error> {
+        self.bar.finish_and_clear();
+        let report = self.stage.report();
+        summary(&report, &self.context.printer);
+        let record = record(&self.selectors, &report, &self.client, self.context);
+        let kept = lake_run::leave_record(self.lake.bronze.as_ref(), record, result.as_ref().map(|&()| ())).await;
+        // The run's own error says more than the record's.
+        result.and(kept)
+    }
 }
 
 /// `--dry-run`: a table of the plan and nothing else.
-fn show(plan: &Plan, stage: &Extract<'_>, client: &Client, printer: &Printer) -> Result<(), Error> {
+fn show(plan: &Plan, stage: &Extract, client: &Client, printer: &Printer) -> Result<(), Error> {
     let number =
         |value: u64, is_estimate: bool| format!("{}{}", if is_estimate { "~" } else { "" }, human_count(value));
     let rows: Vec<Vec<String>> = plan
@@ -108,17 +135,6 @@ fn show(plan: &Plan, stage: &Extract<'_>, client: &Client, printer: &Printer) ->
         client.base(),
         human_duration(stage.expected(plan)?),
         human_count(u64::from(client.limiter().remaining()?)),
-    ));
-    Ok(())
-}
-
-fn announce(plan: &Plan, stage: &Extract<'_>, printer: &Printer) -> Result<(), Error> {
-    printer.line(&format!(
-        "Extracting batch {}{}: about {} requests, {} at the limits",
-        plan.batch_id,
-        if plan.is_resumed { " (resumed)" } else { "" },
-        human_count(plan.requests()),
-        human_duration(stage.expected(plan)?),
     ));
     Ok(())
 }
@@ -163,7 +179,7 @@ fn record(selectors: &Selectors, report: &Report, client: &Client, context: &Con
     record
 }
 
-/// The bar of an extraction: requests, and what is left of the hour.
+/// The bar of an extraction: requests done and left, what is left of the hour, and how long it will take at the limits.
 struct Bar {
     bar: ProgressBar,
     client: Arc<Client>,
@@ -172,12 +188,21 @@ struct Bar {
 impl Progress for Bar {
     fn planned(&self, requests: u64) {
         self.bar.set_length(requests);
+        self.advanced(0);
     }
 
     fn advanced(&self, requests: u64) {
         self.bar.inc(requests);
-        if let Ok(remaining) = self.client.limiter().remaining() {
-            self.bar.set_message(format!("{} requests left this hour", human_count(u64::from(remaining))));
+        let left = self.bar.length().unwrap_or_default().saturating_sub(self.bar.position());
+        let limiter = self.client.limiter();
+        if let (Ok(quota), Ok(time)) = (limiter.remaining(), limiter.expected(left)) {
+            self.bar.set_message(format!(
+                "about {} requests left, {} of them this hour, {}",
+                human_count(left),
+                human_count(u64::from(quota).min(left)),
+                human_duration(time),
+            ));
+            tracing::debug!(requests_left = left, quota_left = quota, seconds_left = time.as_secs(), "progress");
         }
     }
 }

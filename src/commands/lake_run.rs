@@ -1,68 +1,45 @@
-//! What `extract`, `transform` and `backfill` share: a runtime, the lake, stopping on a signal, the run record. None of
+//! What `extract`, `transform` and `backfill` share: a runtime, stopping on a signal, selectors, the run record. None of
 //! them opens the warehouse.
 
-use std::{
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
+use tokio::runtime::Runtime;
 
 use crate::{
     Error,
     cli::ListingArgs,
     commands::Context,
     extract::Selectors,
+    interrupt,
     lake::{Bucket, PutMode},
     observe::{Outcome, RunRecord},
 };
 
-/// Set by the first SIGINT or SIGTERM.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Stop(Arc<AtomicBool>);
+/// How often the signal is looked for.
+const POLL: Duration = Duration::from_millis(50);
 
-impl Stop {
-    pub(super) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Ends when a signal asks to stop.
-    pub(super) async fn wait(&self) {
-        while !self.is_set() {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    }
-}
-
-/// Runs a command's work on every core, with `stop` set by SIGINT and SIGTERM.
-pub(super) fn block_on<T>(context: &Context, work: impl AsyncFnOnce(Stop) -> Result<T, Error>) -> Result<T, Error> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+/// A runtime that uses every core.
+pub(super) fn runtime(context: &Context) -> Result<Runtime, Error> {
+    tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|source| Error::Io { path: context.settings.project_dir.clone(), source })?;
-    let stop = Stop::default();
-    let result = runtime.block_on(async {
-        spawn_signals(&stop);
-        work(stop.clone()).await
-    });
-    // What is left are requests of an interrupted run, which nobody waits for.
-    runtime.shutdown_background();
-    result
+        .map_err(|source| Error::Io { path: context.settings.project_dir.clone(), source })
 }
 
-fn spawn_signals(stop: &Stop) {
-    use tokio::signal::unix::{SignalKind, signal};
-    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
-        let stop = stop.clone();
-        // Without a handler the signal ends the process, which every step survives.
-        let Ok(mut signals) = signal(kind) else { continue };
-        tokio::spawn(async move {
-            signals.recv().await;
-            stop.0.store(true, Ordering::Relaxed);
-        });
+/// Waits for the work, or for the signal that ends it early; what it had under way is dropped then.
+pub(super) async fn until_interrupted<T>(
+    work: impl Future<Output = Result<T, Error>>,
+    interrupted: impl FnOnce() -> Error,
+) -> Result<T, Error> {
+    let signal = async {
+        while !interrupt::interrupted() {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::select! {
+        result = work => result,
+        () = signal => Err(interrupted()),
     }
 }
 
@@ -103,16 +80,4 @@ pub(super) async fn leave_record(
     let bytes = serde_json::to_vec(&record).unwrap_or_default();
     bucket.put(&record.key(), Bytes::from(bytes), PutMode::Overwrite).await?;
     Ok(())
-}
-
-/// Waits for the work, or for the signal that ends it early.
-pub(super) async fn until_stopped<T>(
-    stop: &Stop,
-    work: impl Future<Output = Result<T, Error>>,
-    interrupted: impl FnOnce() -> Error,
-) -> Result<T, Error> {
-    tokio::select! {
-        result = work => result,
-        () = stop.wait() => Err(interrupted()),
-    }
 }

@@ -7,23 +7,22 @@ use indicatif::ProgressBar;
 use crate::{
     Error,
     cli::TransformArgs,
-    commands::{
-        Context, ExitStatus,
-        lake_run::{self, Stop},
-    },
+    commands::{Context, ExitStatus, lake_run},
     extract::{Endpoints, Selectors},
+    interrupt,
     lake::Lake,
     observe::RunRecord,
     printer::{Printer, human_bytes, human_count},
-    transform::{BronzeBatch, Options, Outcome, Plan, Progress, Report, Transform, TransformError},
+    transform::{BronzeBatch, EndpointReport, Options, Outcome, Plan, Progress, Report, Transform, TransformError},
 };
 
 /// Finds what is to be done, does it, and leaves a run record.
 pub(super) fn transform(args: &TransformArgs, context: &Context) -> Result<ExitStatus, Error> {
-    let request = Request { selectors: lake_run::selectors(&args.listings), force: args.all, dry_run: args.dry_run };
-    lake_run::block_on(context, async |stop| {
+    let request =
+        Request { selectors: lake_run::selectors(&args.listings), force: args.all, dry_run: args.dry_run, brief: None };
+    lake_run::runtime(context)?.block_on(async {
         let lake = Lake::open(&context.settings).await?;
-        run(&request, context, &lake, &stop).await?;
+        run(&request, context, &lake).await?;
         Ok(ExitStatus::Success)
     })
 }
@@ -34,10 +33,12 @@ pub(super) struct Request {
     pub(super) selectors: Selectors,
     pub(super) force: bool,
     pub(super) dry_run: bool,
+    /// A line instead of a table, with this name of what was transformed.
+    pub(super) brief: Option<String>,
 }
 
 /// One transformation with everything that is printed and kept of it.
-pub(super) async fn run(request: &Request, context: &Context, lake: &Lake, stop: &Stop) -> Result<(), Error> {
+pub(super) async fn run(request: &Request, context: &Context, lake: &Lake) -> Result<(), Error> {
     let Context { settings, printer, .. } = context;
     let endpoints = Endpoints::load(settings.source.endpoints.as_deref())?;
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -55,11 +56,11 @@ pub(super) async fn run(request: &Request, context: &Context, lake: &Lake, stop:
         return Ok(());
     }
     let bar = printer.bar("transform", plan.batches.len() as u64);
-    let progress = Arc::new(Bar { bar: bar.clone(), stop: stop.clone() });
+    let progress = Arc::new(Bar(bar.clone()));
     let mut report = Report::default();
     let result = stage.run(plan, progress, &mut report).await.map_err(Error::from);
     bar.finish_and_clear();
-    summary(&report, printer);
+    summary(&report, request.brief.as_deref(), printer);
     let mut record = RunRecord::new("transform", &context.invocation, &settings.project_dir);
     record.arguments = lake_run::arguments(&request.selectors);
     let ids = report.endpoints.values().flat_map(|endpoint| endpoint.batch_ids.iter().cloned());
@@ -84,7 +85,37 @@ fn show(plan: &Plan, printer: &Printer) {
     printer.table(&["endpoint", "to do", "pages", "done"], &rows, &[1, 2, 3]);
 }
 
-fn summary(report: &Report, printer: &Printer) {
+fn summary(report: &Report, brief: Option<&str>, printer: &Printer) {
+    match brief {
+        None => table(report, printer),
+        Some(name) => {
+            let sum = |value: fn(&EndpointReport) -> u64| report.endpoints.values().map(value).sum::<u64>();
+            printer.line(&format!(
+                "{name}: {} batches, {} rows, {} to Silver",
+                human_count(sum(|endpoint| endpoint.batches)),
+                human_count(sum(|endpoint| endpoint.rows)),
+                human_bytes(sum(|endpoint| endpoint.bytes_out)),
+            ));
+        }
+    }
+    for (name, endpoint) in &report.endpoints {
+        if endpoint.conflicts > 0 {
+            printer.warning(&format!(
+                "{} rows of `{name}` came twice with different values; the later ones were taken, the others are in \
+                 ergast/_quarantine/",
+                endpoint.conflicts
+            ));
+        }
+    }
+    for drift in &report.drift {
+        printer.warning(&format!(
+            "`{}` has an unknown field `{}` ({} times, first value {}); it is kept in `_extra`",
+            drift.endpoint, drift.path, drift.count, drift.example
+        ));
+    }
+}
+
+fn table(report: &Report, printer: &Printer) {
     let rows: Vec<Vec<String>> = report
         .endpoints
         .iter()
@@ -116,31 +147,13 @@ fn summary(report: &Report, printer: &Printer) {
         "seconds",
     ];
     printer.table(&header, &rows, &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
-    for (name, endpoint) in &report.endpoints {
-        if endpoint.conflicts > 0 {
-            printer.warning(&format!(
-                "{} rows of `{name}` came twice with different values; the later ones were taken, the others are in \
-                 ergast/_quarantine/",
-                endpoint.conflicts
-            ));
-        }
-    }
-    for drift in &report.drift {
-        printer.warning(&format!(
-            "`{}` has an unknown field `{}` ({} times, first value {}); it is kept in `_extra`",
-            drift.endpoint, drift.path, drift.count, drift.example
-        ));
-    }
 }
 
-struct Bar {
-    bar: ProgressBar,
-    stop: Stop,
-}
+struct Bar(ProgressBar);
 
 impl Progress for Bar {
     fn batch_done(&self, batch: &BronzeBatch, outcome: &Result<Outcome, TransformError>) {
-        self.bar.inc(1);
+        self.0.inc(1);
         let partition = &batch.partition;
         let (endpoint, season, round) = (partition.endpoint(), partition.season(), partition.round());
         let batch_id = batch.batch_id;
@@ -158,6 +171,6 @@ impl Progress for Bar {
     }
 
     fn interrupted(&self) -> bool {
-        self.stop.is_set()
+        interrupt::interrupted()
     }
 }

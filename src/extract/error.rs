@@ -25,8 +25,8 @@ pub enum ExtractError {
     Unstable { listing: String, attempts: u32, reason: String },
     #[error("{failed} of {planned} listings could not be extracted; first {first_listing}")]
     Incomplete { failed: usize, planned: usize, first_listing: String, source: Box<ExtractError> },
-    #[error("season {season} has no round with data")]
-    NoRounds { season: u16 },
+    #[error("the backfill is not complete: {parts} lacks listings (see the warnings above)")]
+    Backfill { parts: String },
     #[error("the page that came from {url} does not have the shape that endpoints.yml describes")]
     Page { url: String, source: crate::transform::PageError },
     #[error("the Bronze object `{key}` is not one that chpipe wrote: {reason}")]
@@ -42,6 +42,16 @@ pub enum ExtractError {
 }
 
 impl ExtractError {
+    /// Whether so much failed that trying the rest is of no use now.
+    pub fn is_source_down(&self) -> bool {
+        match self {
+            Self::Incomplete { failed, source, .. } => {
+                *failed >= super::MAX_FAILURES || matches!(**source, Self::Refused { status: 401 | 403, .. })
+            }
+            _ => false,
+        }
+    }
+
     pub fn location(&self) -> Option<Location> {
         match self {
             Self::Endpoints { path, line: Some(line), .. } => Some(Location::line(path, *line, None)),
@@ -53,7 +63,7 @@ impl ExtractError {
 
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Request { .. } | Self::Unstable { .. } => {
+            Self::Request { .. } | Self::Unstable { .. } | Self::Backfill { .. } => {
                 Some("run the same command again: it goes on at the missing page".into())
             }
             Self::Incomplete { source, .. } => match **source {

@@ -18,4 +18,5 @@ pub use envelope::{Metadata, wrap};
 pub use error::ExtractError;
 pub use rate_limit::{Limits, RateLimiter, Sent};
 pub use selectors::{Rounds as RoundSelector, SeasonSelector, Seasons, Selectors};
-pub use stage::{EndpointReport, Extract, Mode, Options, Plan, Progress, Report, Step};
+use stage::MAX_FAILURES;
+pub use stage::{EndpointReport, Extract, Mode, Options, Part, Plan, Progress, Report, Step};

@@ -34,7 +34,7 @@ const MAX_READS: u32 = 6;
 /// After so many reads with the same rows and the same wrong total, the total is wrong and not the paging.
 const SAME_MISMATCHES: usize = 3;
 /// Failed listings after which the rest is not tried: the source is down.
-const MAX_FAILURES: usize = 5;
+pub(super) const MAX_FAILURES: usize = 5;
 /// Rounds without results that are passed over on the way back to the latest with data.
 const MAX_PROBES: usize = 3;
 
@@ -93,7 +93,26 @@ pub struct Step {
     pub is_estimate: bool,
 }
 
+/// What of a plan is extracted in one go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Whether the static endpoints are in it.
+    pub is_static: bool,
+    pub seasons: BTreeSet<u16>,
+}
+
 impl Plan {
+    /// All of it in one go.
+    pub fn whole(&self) -> Part {
+        Part { is_static: true, seasons: self.seasons.clone() }
+    }
+
+    /// The static endpoints, then season by season.
+    pub fn parts(&self) -> Vec<Part> {
+        let seasons = self.seasons.iter().map(|&season| Part { is_static: false, seasons: BTreeSet::from([season]) });
+        [Part { is_static: true, seasons: BTreeSet::new() }].into_iter().chain(seasons).collect()
+    }
+
     pub fn requests(&self) -> u64 {
         self.steps.iter().map(|step| step.requests).sum()
     }
@@ -138,13 +157,13 @@ pub trait Progress: Send + Sync {
 }
 
 /// The stage.
-pub struct Extract<'p> {
+pub struct Extract {
     client: Arc<Client>,
     bronze: Bronze,
     endpoints: Endpoints,
     shapes: BTreeMap<String, Shape>,
     options: Options,
-    progress: &'p dyn Progress,
+    progress: Arc<dyn Progress>,
     report: Mutex<Report>,
     /// Listings of this run that are complete, with their totals: some are needed before their turn.
     done: Mutex<BTreeMap<Partition, u32>>,
@@ -179,13 +198,13 @@ enum Read {
     },
 }
 
-impl<'p> Extract<'p> {
+impl Extract {
     pub fn new(
         client: Arc<Client>,
         lake: &Lake,
         endpoints: Endpoints,
         options: Options,
-        progress: &'p dyn Progress,
+        progress: Arc<dyn Progress>,
     ) -> Self {
         let shapes = endpoints.iter().map(|endpoint| (endpoint.name.clone(), Shape::new(endpoint))).collect();
         Self {
@@ -229,26 +248,52 @@ impl<'p> Extract<'p> {
         Ok(Plan { batch_id: selection.batch_id, is_resumed, seasons, steps, selection })
     }
 
-    /// Works the plan off. Every listing is tried, unless the source seems to be down.
+    /// Works the plan off: [`Extract::begin`], all of it as one part, [`Extract::finish`].
+    ///
+    /// # Errors
+    /// As [`Extract::extract`].
+    pub async fn run(&self, plan: &Plan) -> Result<(), ExtractError> {
+        self.begin(plan).await?;
+        self.extract(plan, &plan.whole()).await?;
+        self.finish(plan).await
+    }
+
+    /// Writes down that the plan's batch is under way: a later run of the same selection goes on with it.
+    ///
+    /// # Errors
+    /// The lake cannot be written.
+    pub async fn begin(&self, plan: &Plan) -> Result<(), ExtractError> {
+        self.progress.planned(plan.requests());
+        self.bronze.put_selection(&plan.selection).await
+    }
+
+    /// Writes down that all of the plan's batch is there.
+    ///
+    /// # Errors
+    /// The lake cannot be written.
+    pub async fn finish(&self, plan: &Plan) -> Result<(), ExtractError> {
+        let done = Selection { complete: true, updated_at: Utc::now(), ..plan.selection.clone() };
+        self.bronze.put_selection(&done).await
+    }
+
+    /// Extracts a part of the plan, level by level. Every listing is tried, unless the source seems to be down.
     ///
     /// # Errors
     /// [`ExtractError::Incomplete`] with the first listing that failed; the lake failing is fatal at once.
-    pub async fn run(&self, plan: &Plan) -> Result<(), ExtractError> {
-        self.bronze.put_selection(&plan.selection).await?;
-        self.progress.planned(plan.requests());
+    pub async fn extract(&self, plan: &Plan, part: &Part) -> Result<(), ExtractError> {
         let endpoints = self.selected()?;
         let mut failures: Vec<(String, ExtractError)> = Vec::new();
         let mut planned = 0;
         for level in [Level::Static, Level::Season, Level::Round, Level::Standings] {
             let of_level: Vec<&Endpoint> =
                 endpoints.iter().copied().filter(|endpoint| endpoint.level == level).collect();
-            if of_level.is_empty() {
+            if of_level.is_empty() || (level == Level::Static && !part.is_static) {
                 continue;
             }
             let jobs = if level.has_rounds() {
-                self.round_jobs(&of_level, plan, &mut failures).await?
+                self.round_jobs(&of_level, &part.seasons, plan.batch_id, &mut failures).await?
             } else {
-                self.jobs(&of_level, &plan.seasons)?
+                self.jobs(&of_level, &part.seasons)?
             };
             planned += jobs.len();
             self.run_jobs(jobs, plan.batch_id, &mut failures).await?;
@@ -257,12 +302,13 @@ impl<'p> Extract<'p> {
             }
         }
         let failed = failures.len();
-        if let Some((first_listing, source)) = failures.into_iter().next() {
-            let planned = planned.max(failed);
-            return Err(ExtractError::Incomplete { failed, planned, first_listing, source: Box::new(source) });
+        match failures.into_iter().next() {
+            None => Ok(()),
+            Some((first_listing, source)) => {
+                let planned = planned.max(failed);
+                Err(ExtractError::Incomplete { failed, planned, first_listing, source: Box::new(source) })
+            }
         }
-        let done = Selection { complete: true, updated_at: Utc::now(), ..plan.selection.clone() };
-        self.bronze.put_selection(&done).await
     }
 
     /// The endpoints asked for. An incremental run leaves the static ones out unless they are named.
@@ -442,11 +488,12 @@ impl<'p> Extract<'p> {
     async fn round_jobs<'e>(
         &self,
         endpoints: &[&'e Endpoint],
-        plan: &Plan,
+        seasons: &BTreeSet<u16>,
+        batch_id: BatchId,
         failures: &mut Vec<(String, ExtractError)>,
     ) -> Result<Vec<Job<'e>>, ExtractError> {
         let mut jobs = Vec::new();
-        for &season in &plan.seasons {
+        for &season in seasons {
             if failures.len() >= MAX_FAILURES {
                 break;
             }
@@ -454,7 +501,7 @@ impl<'p> Extract<'p> {
             if of_season.is_empty() {
                 continue;
             }
-            let mut rounds = match self.rounds(season, plan.batch_id).await {
+            let mut rounds = match self.rounds(season, batch_id).await {
                 Ok(rounds) => rounds,
                 Err(error @ ExtractError::Lake(_)) => return Err(error),
                 Err(error) => {
@@ -465,7 +512,7 @@ impl<'p> Extract<'p> {
             let wants_last = matches!(self.options.selectors.rounds, Some(RoundSelector::Last))
                 || (self.options.mode == Mode::Incremental && self.options.selectors.rounds.is_none());
             if wants_last {
-                self.drop_rounds_without_data(season, &mut rounds, plan.batch_id).await?;
+                self.drop_rounds_without_data(season, &mut rounds, batch_id).await?;
             }
             for endpoint in of_season {
                 for round in self.rounds_of(endpoint, &rounds) {

@@ -46,6 +46,8 @@ pub struct Rows<'s> {
     pub(super) extras: Vec<Extra>,
     pub(super) refused: Vec<Refused>,
     pub(super) drift: BTreeMap<String, Drift>,
+    /// First row and offset in the listing of each page, as they came.
+    pub(super) pages: Vec<(u32, u32)>,
     page: u32,
 }
 
@@ -108,11 +110,12 @@ impl<'s> Rows<'s> {
             extras: Vec::new(),
             refused: Vec::new(),
             drift: BTreeMap::new(),
+            pages: Vec::new(),
             page: 0,
         }
     }
 
-    /// Adds a page: a Bronze object with its envelope, or a body as the API sent it.
+    /// Adds a page: a Bronze object with its envelope, or a body as the API sent it. Pages may come in any order.
     ///
     /// # Errors
     /// The page is not JSON, has no MRData or no list of rows, or a field has another JSON type than it had; the rows are
@@ -120,6 +123,7 @@ impl<'s> Rows<'s> {
     pub fn add_page<'a>(&mut self, page: &'a [u8]) -> Result<PageInfo<'a>, PageError> {
         let text = std::str::from_utf8(page).map_err(|_| PageError::Encoding)?;
         self.page += 1;
+        let first_row = self.len as u32;
         let shape = self.shape;
         let slots = shape.slots.iter().map(|paths| vec![Value::Missing; paths.len()]).collect();
         let mut parser = PageParser {
@@ -133,7 +137,9 @@ impl<'s> Rows<'s> {
             saw_rows: false,
         };
         parser.document()?;
-        Ok(parser.info)
+        let info = parser.info;
+        self.pages.push((first_row, info.offset));
+        Ok(info)
     }
 
     /// Rows that passed, duplicates included.

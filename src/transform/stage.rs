@@ -17,7 +17,7 @@ use indexmap::IndexMap;
 use serde::Serialize;
 use serde_json::{json, value::RawValue};
 
-use super::{Drift, PageInfo, Provenance, Refused, Rows, Shape, TransformError, parquet};
+use super::{Drift, PageInfo, Provenance, Refused, Rows, Shape, TransformError};
 use crate::{
     extract::{Endpoints, ExtractError, Metadata, RoundSelector, Selectors},
     lake::{
@@ -305,8 +305,8 @@ impl Transform {
                 example: example(&table.refused),
             });
         }
-        let bytes = parquet::write(shape, &table.rows, &provenance)
-            .map_err(|source| TransformError::Parquet { batch: name, source })?;
+        let bytes =
+            table.to_parquet(shape, &provenance).map_err(|source| TransformError::Parquet { batch: name, source })?;
         let bytes_out = bytes.len() as u64;
         let silver_key = SilverKey { partition: batch.partition.clone(), batch_id: batch.batch_id };
         self.lake.silver.put(&silver_key.to_string(), Bytes::from(bytes), PutMode::Overwrite).await?;

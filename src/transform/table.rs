@@ -3,11 +3,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use ::parquet::errors::ParquetError;
 use arrow::array::{Array as _, ArrayRef, RecordBatch};
 
 use super::{
-    columns,
+    Provenance, Shape, columns,
     page::{Drift, Extra, Refused, Rows},
+    parquet,
     shape::EXTRA_COLUMN,
 };
 
@@ -40,8 +42,13 @@ impl Rows<'_> {
         let keys = self.sort_keys();
         let mut order: Vec<u32> = (0..self.len as u32).collect();
         if !keys.is_sorted() {
-            // Of equal keys the later row of the listing comes last.
             order.sort_by_key(|&row| keys[row as usize]);
+        }
+        if !self.pages.is_sorted_by_key(|&(_, offset)| offset) {
+            // Of equal keys the later row of the listing comes last, in whatever order its pages came.
+            for equal in order.chunk_by_mut(|&a, &b| keys[a as usize] == keys[b as usize]) {
+                equal.sort_by_key(|&row| self.position(row));
+            }
         }
         let extras = self.extras_by_row();
         let mut kept: Vec<u32> = Vec::with_capacity(order.len());
@@ -64,6 +71,12 @@ impl Rows<'_> {
         }
         let rows = self.record_batch(&kept, &extras)?;
         Ok(Table { rows, duplicates, conflicts, refused: self.refused, drift: self.drift })
+    }
+
+    /// The offset of a row's page in the listing, and the row's place behind it.
+    fn position(&self, row: u32) -> (u32, u32) {
+        let page = self.pages.partition_point(|&(first, _)| first <= row).saturating_sub(1);
+        (self.pages.get(page).map_or(0, |&(_, offset)| offset), row)
     }
 
     fn record_batch(
@@ -137,6 +150,14 @@ impl Rows<'_> {
 }
 
 impl Table {
+    /// The rows as a Parquet object: the same bytes for the same rows and provenance.
+    ///
+    /// # Errors
+    /// The Parquet writer refuses the table; that would be a bug.
+    pub fn to_parquet(&self, shape: &Shape, provenance: &Provenance) -> Result<Vec<u8>, ParquetError> {
+        parquet::write(shape, &self.rows, provenance)
+    }
+
     /// Rows whose `_extra` holds something.
     pub fn rows_with_extra(&self) -> usize {
         self.rows.column_by_name(EXTRA_COLUMN).map_or(0, |column| column.len() - column.null_count())
