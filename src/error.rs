@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use crate::{
     adapter::AdapterError, config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError,
-    project::ProjectError, render::RenderError, serve::ServeError, simulate::SimulateError, snapshot::SnapshotError,
-    transform::TransformError,
+    migrate::MigrateError, project::ProjectError, render::RenderError, serve::ServeError, simulate::SimulateError,
+    snapshot::SnapshotError, transform::TransformError,
 };
 
 /// Any failure of a command.
@@ -27,6 +27,8 @@ pub enum Error {
     Render(#[from] RenderError),
     #[error(transparent)]
     Extract(#[from] ExtractError),
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
     #[error(transparent)]
     Transform(#[from] TransformError),
     #[error(transparent)]
@@ -78,6 +80,7 @@ impl Error {
             Self::SharedProject(error) => error.location(),
             Self::Render(error) => error.location().cloned(),
             Self::Extract(error) => error.location(),
+            Self::Migrate(error) => error.location(),
             _ => None,
         }
     }
@@ -93,6 +96,7 @@ impl Error {
             Self::Project(error) => error.hint(),
             Self::SharedProject(error) => error.hint(),
             Self::Extract(error) => error.hint(),
+            Self::Migrate(error) => error.hint(),
             Self::Transform(error) => error.hint(),
             Self::Serve(error) => error.hint(),
             Self::Simulate(error) => error.hint(),
@@ -108,6 +112,7 @@ impl Error {
             | Self::Extract(ExtractError::Interrupted { .. })
             | Self::Transform(TransformError::Interrupted { .. }) => 130,
             Self::Transform(TransformError::Failed { .. }) => 1,
+            Self::Migrate(error) => error.exit_code(),
             _ => 2,
         }
     }
