@@ -12,5 +12,6 @@
 )]
 
 mod cli;
+mod extract;
 mod harness;
 mod tidy;

@@ -93,6 +93,12 @@ pub enum LogLevel {
 /// The subcommands, in the order of the pipeline.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Ask the API and keep what it says, as received, in Bronze
+    Extract(ExtractArgs),
+    /// Turn complete Bronze batches into typed Parquet in Silver
+    Transform(TransformArgs),
+    /// Extract and transform a range of seasons, one after the other, for as long as the API's limits make it take
+    Backfill(BackfillArgs),
     /// Install libchdb, or show which one is used
     Engine(EngineArgs),
     /// Run SQL in the target's schema and print the result
@@ -131,6 +137,87 @@ pub struct QueryArgs {
 pub struct CompletionsArgs {
     /// The shell to complete for
     pub shell: clap_complete::Shell,
+}
+
+/// Which listings `extract` asks for and `transform` works on.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Listings")]
+pub struct ListingArgs {
+    /// Only endpoints of these levels, with commas or repeated: static, season, round, standings
+    #[arg(long, value_delimiter = ',', value_name = "LEVEL")]
+    pub level: Vec<crate::extract::Level>,
+    /// Only these endpoints, with commas or repeated: results,laps
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    pub endpoint: Vec<String>,
+    /// Seasons: 2024, 1950..2025, current, or several with commas
+    #[arg(long, value_name = "SEASONS")]
+    pub season: Option<crate::extract::Seasons>,
+    /// Rounds: 5, 1..10, last, or several numbers with commas [default: all that were held]
+    #[arg(long, value_name = "ROUNDS")]
+    pub round: Option<crate::extract::RoundSelector>,
+    /// The batch, a UTC time like 20241216T120000
+    #[arg(long, value_name = "BATCH")]
+    pub batch_id: Option<crate::lake::layout::BatchId>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without --season the current season is extracted. Static endpoints come first, then those of seasons, rounds \
+                        and standings; what cannot exist (laps before 1996, a sprint where there was none, rounds to come) is \
+                        not asked for.\n\
+                        Without --batch-id a new batch begins, or, where the last run of the same selection was cut short, that \
+                        one goes on. A stored page is never asked for again."
+)]
+pub struct ExtractArgs {
+    #[command(flatten)]
+    pub listings: ListingArgs,
+    /// How much is asked for
+    #[arg(long, value_name = "MODE", default_value = "full")]
+    pub mode: crate::extract::Mode,
+    /// Begin a new batch even where one can be resumed
+    #[arg(long, conflicts_with = "batch_id")]
+    pub fresh: bool,
+    /// Show the requests and how long they would take, and ask nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Only complete batches are looked at, and only those without a Silver object, unless --all is given. `current` and \
+                        `last` are the latest that Bronze has."
+)]
+pub struct TransformArgs {
+    #[command(flatten)]
+    pub listings: ListingArgs,
+    /// Taken for symmetry with extract: what is new is what has no Silver object yet
+    #[arg(long, value_name = "MODE", default_value = "full", hide = true)]
+    pub mode: crate::extract::Mode,
+    /// Also batches that have a Silver object: everything is made again from Bronze, byte for byte the same
+    #[arg(long, visible_alias = "force")]
+    pub all: bool,
+    /// Show what would be transformed
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct BackfillArgs {
+    /// Seasons: 1950..2025, 2024, current, or several with commas
+    #[arg(long, value_name = "SEASONS")]
+    pub season: crate::extract::Seasons,
+    /// Only these endpoints, with commas or repeated
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    pub endpoint: Vec<String>,
+    /// The batch that all of it goes into [default: the one an earlier, cut short backfill began, else a new one]
+    #[arg(long, value_name = "BATCH")]
+    pub batch_id: Option<crate::lake::layout::BatchId>,
+    /// Begin a new batch even where one can be resumed
+    #[arg(long, conflicts_with = "batch_id")]
+    pub fresh: bool,
+    /// Show the requests and how long they would take, and ask nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// dbt's node selection.

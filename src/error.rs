@@ -3,7 +3,9 @@
 
 use std::path::PathBuf;
 
-use crate::{config::ConfigError, engine::EngineError, lake::LakeError};
+use crate::{
+    config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError, transform::TransformError,
+};
 
 /// Any failure of a command.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +16,10 @@ pub enum Error {
     Engine(#[from] EngineError),
     #[error(transparent)]
     Lake(#[from] LakeError),
+    #[error(transparent)]
+    Extract(#[from] ExtractError),
+    #[error(transparent)]
+    Transform(#[from] TransformError),
     #[error("cannot read or write `{}`", path.display())]
     Io { path: PathBuf, source: std::io::Error },
     #[error("{argument} is not valid: {reason}")]
@@ -51,7 +57,8 @@ impl Error {
     pub fn location(&self) -> Option<Location> {
         match self {
             Self::Config(error) => error.location(),
-            Self::Io { .. } | Self::Engine(_) | Self::Lake(_) | Self::Argument { .. } | Self::Interrupted => None,
+            Self::Extract(error) => error.location(),
+            _ => None,
         }
     }
 
@@ -61,14 +68,19 @@ impl Error {
             Self::Config(error) => error.hint(),
             Self::Engine(error) => error.hint(),
             Self::Lake(error) => error.hint(),
-            Self::Io { .. } | Self::Argument { .. } | Self::Interrupted => None,
+            Self::Extract(error) => error.hint(),
+            Self::Transform(error) => error.hint(),
+            _ => None,
         }
     }
 
     /// 1: a model, test or migration failed; 2: chpipe could not do its work; 130: interrupted.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Interrupted => 130,
+            Self::Interrupted
+            | Self::Extract(ExtractError::Interrupted { .. })
+            | Self::Transform(TransformError::Interrupted { .. }) => 130,
+            Self::Transform(TransformError::Failed { .. }) => 1,
             _ => 2,
         }
     }

@@ -21,11 +21,13 @@ pub mod config;
 pub mod diagnostic;
 pub mod engine;
 mod error;
+pub mod extract;
 pub mod interrupt;
 pub mod lake;
 pub mod observe;
 pub mod printer;
 pub mod project;
+pub mod transform;
 
 pub use error::Error;
 

@@ -1,9 +1,13 @@
 //! One file and one public function a subcommand; each reads as a runbook over the stages. Here: only which command
 //! runs, and what all of them are given.
 
+mod backfill;
 mod completions;
 mod engine;
+mod extract;
+mod lake_run;
 mod query;
+mod transform;
 mod warehouse;
 
 use crate::{
@@ -58,6 +62,9 @@ pub fn dispatch(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
 
 fn run(command: Command, context: &Context) -> Result<ExitStatus, Error> {
     match command {
+        Command::Extract(args) => extract::extract(&args, context),
+        Command::Transform(args) => transform::transform(&args, context),
+        Command::Backfill(args) => backfill::backfill(&args, context),
         Command::Completions(_) => Ok(ExitStatus::Success),
         Command::Engine(args) => engine::engine(&args, context),
         Command::Query(args) => query::query(&args, context),

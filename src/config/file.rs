@@ -40,6 +40,8 @@ pub struct SourceSettings {
     pub request_timeout_seconds: f64,
     /// Deadline of one request with all its retries, seconds.
     pub retry_deadline_seconds: f64,
+    /// Failed attempts after which a request is given up; refusals for speed (429) do not count.
+    pub max_attempts: u32,
     /// Rows asked for on a page (the API's most is 100).
     pub page_size: u32,
     /// Sent as `User-Agent`.
@@ -60,6 +62,7 @@ impl Default for SourceSettings {
             concurrency: 4,
             request_timeout_seconds: 30.0,
             retry_deadline_seconds: 4.0 * 3600.0,
+            max_attempts: 8,
             page_size: 100,
             user_agent: concat!("chpipe/", env!("CARGO_PKG_VERSION")).into(),
             endpoints: None,

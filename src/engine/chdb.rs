@@ -13,7 +13,7 @@
 //!   otherwise while its static objects are destroyed.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     ffi::{CString, c_char},
     io::Write,
     os::fd::AsRawFd as _,
@@ -25,7 +25,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef, ipc::writer::StreamWriter};
+use arrow::{
+    array::RecordBatch,
+    datatypes::{Schema, SchemaRef},
+};
 use parking_lot::Mutex;
 use tempfile::{SpooledData, SpooledTempFile};
 use uuid::Uuid;
@@ -35,6 +38,8 @@ use super::{
     blocks::Joiner,
     library::{self, Library, OwnedResult, RawConnection},
     lock::DirectoryLock,
+    native_format::{self, Columns, NativeReader},
+    native_writer::NativeWriter,
     quote_string,
     statement::{Kind, Statement, set_assignments},
 };
@@ -530,17 +535,40 @@ impl ChdbSession {
             return Err(begun.error(&text));
         }
         self.connection.set_busy(true);
-        Ok(Started::Stream(Chunks { session: self, handle: Some(handle), begun, done: false, counters: None }))
+        Ok(Started::Stream(Chunks { session: Some(self), handle: Some(handle), begun, done: false, counters: None }))
     }
 
     /// Reads a whole result as batches.
     fn query_in_one_piece(&mut self, sql: &str, options: &QueryOptions) -> Result<BatchStream<'_>, EngineError> {
-        let (result, _) = self.run(sql.as_bytes(), ARROW, options)?;
-        if result.bytes().is_empty() {
-            return Ok(BatchStream::new(Arc::new(arrow::datatypes::Schema::empty()), std::iter::empty()));
+        let (result, _) = self.run(sql.as_bytes(), NATIVE, options)?;
+        let mut reader = NativeReader::new(result.bytes());
+        let mut batches = Vec::new();
+        while let Some(batch) = reader.next_block()? {
+            batches.push(batch);
         }
-        let (schema, batches) = read_arrow(result.bytes())?;
-        Ok(BatchStream::new(schema, batches.into_iter().map(Ok)))
+        let columns = match reader.columns() {
+            Some(columns) => columns,
+            None => self.columns_of(sql, options)?,
+        };
+        Ok(BatchStream::new(columns.schema, batches.into_iter().map(Ok)))
+    }
+
+    /// The columns of a statement that gave no rows: Native says nothing then.
+    fn columns_of(&mut self, sql: &str, options: &QueryOptions) -> Result<Columns, EngineError> {
+        let statement = Statement::read(sql);
+        // The statement itself has run under its id.
+        let options = QueryOptions { query_id: None, ..options.clone() };
+        if statement.kind == Kind::Select {
+            let sql = format!("DESCRIBE TABLE (\n{}\n)", &sql[..statement.end]);
+            let (result, _) = self.run(sql.as_bytes(), NATIVE, &options)?;
+            return Columns::from_describe(result.bytes());
+        }
+        // SHOW and its like cost nothing and change nothing: they can be asked twice. The rest has no columns.
+        if statement.kind != Kind::Rows {
+            return Columns::new([]);
+        }
+        let (result, _) = self.run(sql.as_bytes(), "RowBinaryWithNamesAndTypes", &options)?;
+        Columns::from_binary_header(result.bytes())
     }
 
     /// Writes a whole result.
@@ -588,18 +616,41 @@ impl Begun {
 
 /// The blocks of a streamed SELECT, each in the wanted format; ends the statement when dropped.
 struct Chunks<'a> {
-    session: &'a mut ChdbSession,
+    /// Taken only by [`Chunks::into_session`].
+    session: Option<&'a mut ChdbSession>,
     handle: Option<OwnedResult>,
     begun: Begun,
     done: bool,
     counters: Option<QuerySummary>,
 }
 
-impl Chunks<'_> {
+impl<'a> Chunks<'a> {
+    /// Ends the statement and gives the session back.
+    fn into_session(mut self) -> Option<&'a mut ChdbSession> {
+        self.finish();
+        self.session.take()
+    }
+
+    fn finish(&mut self) {
+        let Some(session) = &mut self.session else { return };
+        if let Some(handle) = self.handle.take() {
+            let connection = &session.connection;
+            if !self.done {
+                // SAFETY: both are live, and no fetch is under way.
+                unsafe { (connection.library.stream_cancel)(connection.raw(), handle.raw()) };
+            }
+            drop(handle);
+            connection.set_busy(false);
+            session.end(&self.begun);
+        }
+    }
+
     /// The next block; `None` at the end.
     fn next(&mut self) -> Result<Option<OwnedResult>, EngineError> {
-        let Some(handle) = self.handle.as_ref().filter(|_| !self.done) else { return Ok(None) };
-        let connection = &self.session.connection;
+        let (Some(handle), Some(session)) = (self.handle.as_ref().filter(|_| !self.done), &self.session) else {
+            return Ok(None);
+        };
+        let connection = &session.connection;
         // SAFETY: the connection and the stream are live, and this session is borrowed: nobody else fetches.
         let raw = unsafe { (connection.library.stream_fetch)(connection.raw(), handle.raw()) };
         // SAFETY: a fresh result of this library.
@@ -627,45 +678,17 @@ impl Chunks<'_> {
 
 impl Drop for Chunks<'_> {
     fn drop(&mut self) {
-        if let Some(handle) = self.handle.take() {
-            let connection = &self.session.connection;
-            if !self.done {
-                // SAFETY: both are live, and no fetch is under way.
-                unsafe { (connection.library.stream_cancel)(connection.raw(), handle.raw()) };
-            }
-            drop(handle);
-            connection.set_busy(false);
-        }
-        self.session.end(&self.begun);
+        self.finish();
     }
 }
 
-/// Arrow's stream format, once a block.
-const ARROW: &str = "ArrowStream";
+/// The format that rows are read and batches are inserted in.
+const NATIVE: &str = "Native";
 
-/// How query results become Arrow: Utf8 strings, no compression (the bytes never leave the process), and an error for
-/// types that have no Arrow form.
-fn arrow_options(options: &QueryOptions) -> QueryOptions {
+fn native_options(options: &QueryOptions) -> QueryOptions {
     let mut options = options.clone();
-    for (name, value) in [
-        ("output_format_arrow_compression_method", "none"),
-        ("output_format_arrow_string_as_string", "1"),
-        ("output_format_arrow_fixed_string_as_fixed_byte_array", "1"),
-        ("output_format_arrow_low_cardinality_as_dictionary", "0"),
-        ("output_format_arrow_date_as_uint16", "0"),
-        ("output_format_arrow_unsupported_types_as_binary", "0"),
-    ] {
-        options.settings.push((name.into(), value.into()));
-    }
+    options.settings.extend(native_format::SETTINGS.iter().map(|(name, value)| ((*name).into(), (*value).into())));
     options
-}
-
-fn read_arrow(bytes: &[u8]) -> Result<(SchemaRef, Vec<RecordBatch>), EngineError> {
-    let failed = |error: arrow::error::ArrowError| EngineError::Protocol { reason: error.to_string() };
-    let reader = arrow::ipc::reader::StreamReader::try_new(std::io::Cursor::new(bytes), None).map_err(failed)?;
-    let schema = reader.schema();
-    let batches = reader.collect::<Result<Vec<_>, _>>().map_err(failed)?;
-    Ok((schema, batches))
 }
 
 impl Session for ChdbSession {
@@ -686,20 +709,25 @@ impl Session for ChdbSession {
                 feature: format!("FORMAT {format} in a statement whose rows are read"),
             });
         }
-        let options = arrow_options(options);
+        let options = native_options(options);
         if statement.kind != Kind::Select {
             return self.query_in_one_piece(sql, &options);
         }
-        match self.start_stream(sql, ARROW, &options)? {
-            Started::InOnePiece(session) => session.query_in_one_piece(sql, &options),
-            Started::Stream(mut chunks) => {
-                let (schema, first) = match chunks.next()? {
-                    Some(chunk) => read_arrow(chunk.bytes())?,
-                    None => (Arc::new(arrow::datatypes::Schema::empty()), Vec::new()),
-                };
-                Ok(BatchStream::new(schema, Batches { chunks, ready: first.into_iter() }))
-            }
-        }
+        let mut chunks = match self.start_stream(sql, NATIVE, &options)? {
+            Started::InOnePiece(session) => return session.query_in_one_piece(sql, &options),
+            Started::Stream(chunks) => chunks,
+        };
+        let Some(chunk) = chunks.next()? else {
+            let columns = match chunks.into_session() {
+                Some(session) => session.columns_of(sql, &options)?,
+                None => Columns::new([])?,
+            };
+            return Ok(BatchStream::new(columns.schema, std::iter::empty()));
+        };
+        let mut batches = Batches { chunks, columns: None, ready: VecDeque::new() };
+        batches.read(chunk.bytes())?;
+        let schema = batches.columns.as_ref().map_or_else(|| Arc::new(Schema::empty()), |c| Arc::clone(&c.schema));
+        Ok(BatchStream::new(schema, batches))
     }
 
     fn query_format(
@@ -737,27 +765,43 @@ impl Session for ChdbSession {
         batches: &mut dyn Iterator<Item = RecordBatch>,
         options: &QueryOptions,
     ) -> Result<QuerySummary, EngineError> {
-        let failed = |error: arrow::error::ArrowError| EngineError::Protocol { reason: error.to_string() };
         let spool = SpooledTempFile::new(SPOOL_ABOVE);
-        let mut writer = StreamWriter::try_new(spool, &schema).map_err(failed)?;
+        let mut writer = NativeWriter::new(spool, &schema)?;
         let mut rows = 0;
         for batch in batches {
             rows += batch.num_rows();
-            writer.write(&batch).map_err(failed)?;
+            writer.write(&batch)?;
         }
         if rows == 0 {
             // ClickHouse calls an insert without rows an error (108); inserting nothing is none.
             return Ok(QuerySummary::default());
         }
-        let spool = writer.into_inner().map_err(failed)?;
-        self.insert_spooled(statement, ARROW, spool, options)
+        self.insert_spooled(statement, NATIVE, writer.into_inner(), options)
     }
 }
 
 /// Batches of the chunks of a stream.
 struct Batches<'a> {
     chunks: Chunks<'a>,
-    ready: std::vec::IntoIter<RecordBatch>,
+    columns: Option<Columns>,
+    ready: VecDeque<RecordBatch>,
+}
+
+impl Batches<'_> {
+    /// Reads the blocks of a chunk; usually one.
+    fn read(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
+        let mut reader = match self.columns.take() {
+            Some(columns) => NativeReader::with_columns(bytes, columns),
+            None => NativeReader::new(bytes),
+        };
+        while let Some(batch) = reader.next_block()? {
+            if batch.num_rows() > 0 {
+                self.ready.push_back(batch);
+            }
+        }
+        self.columns = reader.columns();
+        Ok(())
+    }
 }
 
 impl Iterator for Batches<'_> {
@@ -765,16 +809,19 @@ impl Iterator for Batches<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(batch) = self.ready.next() {
+            if let Some(batch) = self.ready.pop_front() {
                 return Some(Ok(batch));
             }
-            match self.chunks.next().and_then(|chunk| chunk.map(|chunk| read_arrow(chunk.bytes())).transpose()) {
-                Ok(Some((_, batches))) => self.ready = batches.into_iter(),
+            let read = match self.chunks.next() {
+                Ok(Some(chunk)) => self.read(chunk.bytes()),
                 Ok(None) => return None,
                 Err(error) => {
                     self.chunks.done = true;
-                    return Some(Err(error));
+                    Err(error)
                 }
+            };
+            if let Err(error) = read {
+                return Some(Err(error));
             }
         }
     }

@@ -291,21 +291,151 @@ fn cancel(engine: &dyn Engine, id: &str) {
     engine.cancel("no such statement").unwrap();
 }
 
+/// An expression, its Arrow type, and its value as Arrow prints it.
+type TypeCase = (&'static str, &'static str, &'static str);
+
+/// Types that every server has, back to 18.16.
+const OLD_TYPES: &[TypeCase] = &[
+    ("toInt8(-5)", "Int8", "-5"),
+    ("toInt16(-5)", "Int16", "-5"),
+    ("toInt32(-5)", "Int32", "-5"),
+    ("toInt64(-5)", "Int64", "-5"),
+    ("toUInt8(5)", "UInt8", "5"),
+    ("toUInt16(5)", "UInt16", "5"),
+    ("toUInt32(5)", "UInt32", "5"),
+    ("toUInt64(18446744073709551615)", "UInt64", "18446744073709551615"),
+    ("toFloat32(1.5)", "Float32", "1.5"),
+    ("toFloat64(-1.25)", "Float64", "-1.25"),
+    ("toDecimal32('1.5', 3)", "Decimal128(9, 3)", "1.500"),
+    ("toDecimal64('-1.5', 3)", "Decimal128(18, 3)", "-1.500"),
+    ("toDecimal128('12345678901234567890.5', 2)", "Decimal128(38, 2)", "12345678901234567890.50"),
+    ("'it\\'s π'", "Utf8", "it's π"),
+    ("toFixedString('abc', 5)", "FixedSizeBinary(5)", "6162630000"),
+    ("toDate('2020-01-02')", "Date32", "2020-01-02"),
+    ("toDateTime('2020-01-02 03:04:05', 'UTC')", "Timestamp(s, \"UTC\")", "2020-01-02T03:04:05Z"),
+    ("CAST('b', 'Enum8(\\'a\\' = 1, \\'b\\' = -2)')", "Utf8", "b"),
+    ("CAST('b', 'Enum16(\\'a\\' = 1, \\'b\\' = 1000)')", "Utf8", "b"),
+    ("toUUID('61f0c404-5cb3-11e7-907b-a6006ad3dba0')", "Utf8", "61f0c404-5cb3-11e7-907b-a6006ad3dba0"),
+    ("toNullable('x')", "Utf8", "x"),
+    ("CAST(NULL, 'Nullable(Int64)')", "Int64", ""),
+    ("[1, 2]", "List(non-null UInt8)", "[1, 2]"),
+    ("[[toNullable('a'), NULL], []]", "List(non-null List(Utf8))", "[[a, ], []]"),
+    ("tuple(1, 'x')", "Struct(\"1\": non-null UInt8, \"2\": non-null Utf8)", "{1: 1, 2: x}"),
+];
+
+/// Types that came later.
+const NEW_TYPES: &[TypeCase] = &[
+    ("true", "Boolean", "true"),
+    ("toDate32('1950-05-13')", "Date32", "1950-05-13"),
+    ("toDateTime('2020-01-02 03:04:05', 'Europe/Madrid')", "Timestamp(s, \"UTC\")", "2020-01-02T02:04:05Z"),
+    ("toDateTime64('1950-01-02 03:04:05.123456', 6, 'UTC')", "Timestamp(µs, \"UTC\")", "1950-01-02T03:04:05.123456Z"),
+    ("toDateTime64('2020-01-02 03:04:05.1', 1, 'UTC')", "Timestamp(ms, \"UTC\")", "2020-01-02T03:04:05.100Z"),
+    ("toDateTime64('2020-01-02 03:04:05', 0, 'UTC')", "Timestamp(s, \"UTC\")", "2020-01-02T03:04:05Z"),
+    ("toDecimal256('-1.5', 3)", "Decimal256(76, 3)", "-1.500"),
+    (
+        "toInt128('-170141183460469231731687303715884105728')",
+        "Decimal256(39, 0)",
+        "-170141183460469231731687303715884105728",
+    ),
+    (
+        "toUInt128('340282366920938463463374607431768211455')",
+        "Decimal256(39, 0)",
+        "340282366920938463463374607431768211455",
+    ),
+    ("toInt256('-5')", "Decimal256(76, 0)", "-5"),
+    ("toIPv4('1.2.3.4')", "Utf8", "1.2.3.4"),
+    ("toIPv6('2001:db8::1')", "Utf8", "2001:db8::1"),
+    ("toLowCardinality('x')", "Utf8", "x"),
+    ("CAST(NULL, 'LowCardinality(Nullable(String))')", "Utf8", ""),
+    ("[toLowCardinality('x'), 'y', 'x']", "List(non-null Utf8)", "[x, y, x]"),
+    (
+        "map('a', 1)",
+        "Map(\"entries\": non-null Struct(\"keys\": non-null Utf8, \"values\": non-null UInt8), unsorted)",
+        "{a: 1}",
+    ),
+    (
+        "CAST((1, 'x'), 'Tuple(a Int8, `b c` String)')",
+        "Struct(\"a\": non-null Int8, \"b c\": non-null Utf8)",
+        "{a: 1, b c: x}",
+    ),
+    ("CAST('{\"a\":1}', 'JSON')", "Utf8", "{\"a\":1}"),
+    ("CAST(1.5, 'BFloat16')", "Float32", "1.5"),
+    ("CAST((1, 2), 'Point')", "Struct(\"1\": non-null Float64, \"2\": non-null Float64)", "{1: 1.0, 2: 2.0}"),
+    ("toIntervalDay(3)", "Int64", "3"),
+    ("NULL", "Null", ""),
+    ("CAST(1, 'SimpleAggregateFunction(max, UInt64)')", "UInt64", "1"),
+];
+
 /// Types arrive as Arrow's, and their values with them.
-fn types(engine: &dyn Engine) {
+fn types(engine: &dyn Engine, cases: &[TypeCase]) {
     let mut session = engine.connect().unwrap();
-    let cases = [
-        ("CAST(-5, 'Int64')", DataType::Int64, "-5"),
-        ("CAST(1.5, 'Float32')", DataType::Float32, "1.5"),
-        ("'it''s'", DataType::Utf8, "it's"),
-        ("toDate('2020-01-02')", DataType::Date32, "2020-01-02"),
-    ];
-    for (expression, data_type, value) in cases {
-        let batches = fetch(&mut *session, &format!("SELECT {expression} AS x"), &QueryOptions::default()).unwrap();
-        let column = batches[0].column(0);
-        assert_eq!(*column.data_type(), data_type, "{expression}");
-        assert_eq!(arrow::util::display::array_value_to_string(column, 0).unwrap(), value, "{expression}");
+    for &(expression, data_type, value) in cases {
+        let sql = format!("SELECT {expression} AS x, materialize({expression}) AS y FROM numbers(3)");
+        let batches =
+            fetch(&mut *session, &sql, &QueryOptions::default()).unwrap_or_else(|e| panic!("{expression}: {e}"));
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 3, "{expression}");
+        for column in batches[0].columns() {
+            assert_eq!(column.data_type().to_string(), data_type, "{expression}");
+            let found = arrow::util::display::array_value_to_string(column, 0).unwrap();
+            assert_eq!(found, value, "{expression}");
+        }
+        let schema = batches[0].schema();
+        assert!(schema.field(0).metadata().contains_key(super::TYPE_KEY), "{expression}");
     }
+}
+
+/// A type without an Arrow form is an error that names the column, and so are bytes that are no text.
+fn types_without_an_arrow_form(engine: &dyn Engine) {
+    let mut session = engine.connect().unwrap();
+    let error = fetch(&mut *session, "SELECT sumState(number) AS s FROM numbers(2)", &QueryOptions::default());
+    let error = error.unwrap_err();
+    assert!(matches!(&error, EngineError::NoArrowType { column, .. } if column == "s"), "{error}");
+    let error = fetch(&mut *session, "SELECT unhex('ff') AS bytes", &QueryOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("`bytes`"), "{error}");
+    assert_eq!(text(&mut *session, "SELECT 1"), "1");
+}
+
+/// Every type survives the way through Arrow into a table and back.
+fn types_round_trip(engine: &dyn Engine) {
+    let mut session = session_of(engine, "conformance_round_trip");
+    let columns: [(&str, &str); 17] = [
+        ("i", "Int64"),
+        ("f", "Float64"),
+        ("b", "Bool"),
+        ("d", "Decimal(18, 4)"),
+        ("d256", "Decimal(60, 4)"),
+        ("s", "LowCardinality(Nullable(String))"),
+        ("x", "FixedString(3)"),
+        ("e", "Enum8('a' = 1, 'b' = 2)"),
+        ("u", "UUID"),
+        ("v4", "IPv4"),
+        ("v6", "IPv6"),
+        ("day", "Date"),
+        ("day32", "Date32"),
+        ("t", "DateTime"),
+        ("t64", "DateTime64(6)"),
+        ("l", "Array(Nullable(Int32))"),
+        ("m", "Map(String, UInt8)"),
+    ];
+    let list = columns.map(|(name, type_name)| format!("{name} {type_name}")).join(", ");
+    run(&mut *session, &format!("CREATE TABLE t ({list}) ENGINE = MergeTree ORDER BY i"));
+    run(&mut *session, "CREATE TABLE copy AS t");
+    run(
+        &mut *session,
+        "INSERT INTO t SELECT number, number / 3, number % 2, number / 7, -toDecimal256(number, 4), \
+         if(number % 3 = 0, NULL, 'text'), 'abc', if(number % 2 = 0, 'a', 'b'), \
+         '61f0c404-5cb3-11e7-907b-a6006ad3dba0', '1.2.3.4', '::1', '1970-01-02', '1950-05-13', 12345, \
+         '1950-01-02 03:04:05.123456', [number, NULL], map('k', 1) FROM numbers(100)",
+    );
+    let batches = fetch(&mut *session, "SELECT * FROM t ORDER BY i", &QueryOptions::default()).unwrap();
+    let schema = batches[0].schema();
+    session.insert("INSERT INTO copy", schema, &mut batches.into_iter(), &QueryOptions::default()).unwrap();
+    let difference = text(
+        &mut *session,
+        "SELECT count() FROM (SELECT toString(tuple(*)) FROM t EXCEPT SELECT toString(tuple(*)) FROM copy)",
+    );
+    assert_eq!(difference, "0");
+    assert_eq!(text(&mut *session, "SELECT count() FROM copy"), "100");
 }
 
 mod embedded {
@@ -335,8 +465,15 @@ mod embedded {
         errors,
         errors_in_the_middle,
         parallel_sessions,
-        types,
+        types_without_an_arrow_form,
+        types_round_trip,
     );
+
+    #[test]
+    fn types() {
+        super::types(&*shared(), super::OLD_TYPES);
+        super::types(&*shared(), super::NEW_TYPES);
+    }
 
     #[test]
     fn cancel() {

@@ -21,6 +21,9 @@ pub enum EngineError {
     Unreachable { address: String, reason: String },
     #[error("the {engine} engine does not support {feature}")]
     Unsupported { engine: &'static str, feature: String },
+    /// A column whose type has no Arrow form; `part` is the type inside it that is the reason.
+    #[error("column `{column}` of type {type_name} cannot be read: there is no Arrow type for {part}")]
+    NoArrowType { column: String, type_name: String, part: String },
     #[error("cannot read ClickHouse's answer: {reason}")]
     Protocol { reason: String },
     #[error("cannot write the result")]
@@ -88,6 +91,7 @@ impl EngineError {
             Self::Locked { .. } => Some(
                 "wait for it (`--lock-timeout SECONDS`), or let the first process be `chpipe serve`: others go through it".into(),
             ),
+            Self::NoArrowType { column, .. } => Some(format!("select toString({column}), or another cast of it")),
             Self::Install { hint, .. } => hint.clone(),
             _ => None,
         }

@@ -4,12 +4,15 @@
 
 mod blocks;
 mod chdb;
+mod column_type;
 #[cfg(test)]
 mod conformance;
 mod error;
 mod install;
 mod library;
 mod lock;
+mod native_format;
+mod native_writer;
 mod open;
 pub(crate) mod statement;
 #[doc(hidden)]
@@ -19,6 +22,7 @@ use std::{io::Write, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 
+pub use column_type::TYPE_KEY;
 pub use error::EngineError;
 pub use install::{Installed, install};
 pub use library::{VERSION as LIBCHDB_VERSION, find as find_library, installed_path};

@@ -32,13 +32,16 @@ pub(crate) struct Statement<'a> {
     pub(crate) data: Option<usize>,
     /// Whether a second statement follows a semicolon.
     pub(crate) several: bool,
+    /// Where the statement ends, before a semicolon.
+    pub(crate) end: usize,
     /// WITH TOTALS, or a word that asks for something a stream of blocks cannot show.
     pub(crate) whole_result: bool,
 }
 
 impl<'a> Statement<'a> {
     pub(crate) fn read(sql: &'a str) -> Self {
-        let mut statement = Self { kind: Kind::Empty, format: None, data: None, several: false, whole_result: false };
+        let mut statement =
+            Self { kind: Kind::Empty, format: None, data: None, several: false, end: sql.len(), whole_result: false };
         let mut tokens = Tokens::new(sql).filter(|token| token.kind != TokenKind::Space);
         let Some(first) = tokens.by_ref().find(|token| token.text(sql) != "(") else { return statement };
         statement.kind = match first.text(sql).to_ascii_uppercase().as_str() {
@@ -97,7 +100,10 @@ impl<'a> Statement<'a> {
                 _ if ended => self.several |= text != ";",
                 "(" | "[" | "{" => depth += 1,
                 ")" | "]" | "}" => depth = depth.saturating_sub(1),
-                ";" if depth == 0 => ended = true,
+                ";" if depth == 0 => {
+                    ended = true;
+                    self.end = token.range.start;
+                }
                 _ if depth == 0 => outside.push((text, token.kind)),
                 _ => {}
             }

@@ -2,11 +2,13 @@
 //! stderr, records in the lake and the warehouse. It never decides anything.
 
 mod log;
+mod run_record;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 pub use log::{json_line, start_log};
+pub use run_record::{Outcome, RunRecord};
 
 /// One run of the binary: dbt's `invocation_id` and `run_started_at`; the run id on every log line and record.
 #[derive(Debug, Clone)]

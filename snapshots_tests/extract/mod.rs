@@ -1,0 +1,4 @@
+//! Extract and transform: the page parser on real and on hand-written pages, the lake between the two, the source's faults.
+
+mod pages;
+mod recorded;

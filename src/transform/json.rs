@@ -1,0 +1,402 @@
+//! A pull scanner over the bytes of one JSON document: borrows strings, copies only those with escapes, and skips what
+//! nobody asked for without building it. In: bytes that are UTF-8; out: keys, texts, slices. It knows nothing of pages.
+//!
+//! Accepts what RFC 8259 does, nested 128 deep at most.
+
+use std::borrow::Cow;
+
+const MAX_DEPTH: u32 = 128;
+
+/// Where a document stops being JSON.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason} at byte {offset}")]
+pub struct SyntaxError {
+    pub reason: &'static str,
+    pub offset: usize,
+}
+
+/// What kind of value comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Object,
+    Array,
+    String,
+    Number,
+    Bool,
+    Null,
+}
+
+impl Kind {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Object => "an object",
+            Self::Array => "a list",
+            Self::String => "a text",
+            Self::Number => "a number",
+            Self::Bool => "true or false",
+            Self::Null => "null",
+        }
+    }
+}
+
+/// A position in a document.
+#[derive(Debug, Clone)]
+pub(super) struct Scanner<'a> {
+    text: &'a str,
+    position: usize,
+    depth: u32,
+}
+
+impl<'a> Scanner<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        Self { text, position: 0, depth: 0 }
+    }
+
+    /// The kind of the next value; nothing is consumed but white space.
+    pub(super) fn kind(&mut self) -> Result<Kind, SyntaxError> {
+        self.space();
+        match self.byte() {
+            Some(b'{') => Ok(Kind::Object),
+            Some(b'[') => Ok(Kind::Array),
+            Some(b'"') => Ok(Kind::String),
+            Some(b'-' | b'0'..=b'9') => Ok(Kind::Number),
+            Some(b't' | b'f') => Ok(Kind::Bool),
+            Some(b'n') => Ok(Kind::Null),
+            Some(_) => Err(self.error("a value was expected")),
+            None => Err(self.error("the document ends too early")),
+        }
+    }
+
+    /// Steps into an object: call [`Scanner::next_key`] until it answers `None`, and read one value after each key.
+    pub(super) fn enter_object(&mut self) -> Result<(), SyntaxError> {
+        self.enter(b'{', "an object was expected")
+    }
+
+    /// Steps into a list: call [`Scanner::next_item`] until it answers false, and read one value each time.
+    pub(super) fn enter_array(&mut self) -> Result<(), SyntaxError> {
+        self.enter(b'[', "a list was expected")
+    }
+
+    /// The next key of the object; `first` on the first call.
+    pub(super) fn next_key(&mut self, first: &mut bool) -> Result<Option<Cow<'a, str>>, SyntaxError> {
+        if !self.more(b'}', first)? {
+            return Ok(None);
+        }
+        let key = self.string()?;
+        self.space();
+        self.expect(b':', "a colon was expected")?;
+        Ok(Some(key))
+    }
+
+    /// Whether the list has another value; `first` on the first call.
+    pub(super) fn next_item(&mut self, first: &mut bool) -> Result<bool, SyntaxError> {
+        self.more(b']', first)
+    }
+
+    /// A text, borrowed where it has no escapes.
+    pub(super) fn string(&mut self) -> Result<Cow<'a, str>, SyntaxError> {
+        self.space();
+        self.expect(b'"', "a text was expected")?;
+        let start = self.position;
+        let bytes = self.text.as_bytes();
+        loop {
+            match bytes.get(self.position) {
+                Some(b'"') => {
+                    let text = &self.text[start..self.position];
+                    self.position += 1;
+                    return Ok(Cow::Borrowed(text));
+                }
+                Some(b'\\') => return self.escaped(start).map(Cow::Owned),
+                Some(0..0x20) => return Err(self.error("a control character in a text")),
+                Some(_) => self.position += 1,
+                None => return Err(self.error("the document ends within a text")),
+            }
+        }
+    }
+
+    /// Skips a value and answers its text as it stands in the document.
+    pub(super) fn raw(&mut self) -> Result<&'a str, SyntaxError> {
+        self.space();
+        let start = self.position;
+        self.skip()?;
+        Ok(&self.text[start..self.position])
+    }
+
+    /// Skips a value; it must be valid all the same.
+    pub(super) fn skip(&mut self) -> Result<(), SyntaxError> {
+        match self.kind()? {
+            Kind::String => self.string().map(drop),
+            Kind::Number => self.number(),
+            Kind::Bool if self.byte() == Some(b't') => self.word("true"),
+            Kind::Bool => self.word("false"),
+            Kind::Null => self.null(),
+            Kind::Object => {
+                self.enter_object()?;
+                let mut first = true;
+                while self.next_key(&mut first)?.is_some() {
+                    self.skip()?;
+                }
+                Ok(())
+            }
+            Kind::Array => {
+                self.enter_array()?;
+                let mut first = true;
+                while self.next_item(&mut first)? {
+                    self.skip()?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn null(&mut self) -> Result<(), SyntaxError> {
+        self.word("null")
+    }
+
+    /// Nothing but white space may follow.
+    pub(super) fn end(&mut self) -> Result<(), SyntaxError> {
+        self.space();
+        if self.position == self.text.len() { Ok(()) } else { Err(self.error("text after the document")) }
+    }
+
+    /// Where the next byte is.
+    pub(super) fn position(&mut self) -> usize {
+        self.space();
+        self.position
+    }
+
+    /// The document between two positions.
+    pub(super) fn slice(&self, start: usize, end: usize) -> &'a str {
+        &self.text[start..end]
+    }
+
+    /// The position right after what was read last.
+    pub(super) fn after(&self) -> usize {
+        self.position
+    }
+
+    fn enter(&mut self, open: u8, reason: &'static str) -> Result<(), SyntaxError> {
+        self.space();
+        self.expect(open, reason)?;
+        self.depth += 1;
+        if self.depth > MAX_DEPTH { Err(self.error("nested too deep")) } else { Ok(()) }
+    }
+
+    fn more(&mut self, close: u8, first: &mut bool) -> Result<bool, SyntaxError> {
+        self.space();
+        let was_first = std::mem::replace(first, false);
+        match self.byte() {
+            Some(byte) if byte == close => {
+                self.position += 1;
+                self.depth -= 1;
+                Ok(false)
+            }
+            Some(b',') if !was_first => {
+                self.position += 1;
+                Ok(true)
+            }
+            Some(_) if was_first => Ok(true),
+            Some(_) => Err(self.error("a comma was expected")),
+            None => Err(self.error("the document ends too early")),
+        }
+    }
+
+    /// The rest of a text from its first backslash on.
+    fn escaped(&mut self, start: usize) -> Result<String, SyntaxError> {
+        let mut out = self.text[start..self.position].to_owned();
+        let mut plain = self.position;
+        let bytes = self.text.as_bytes();
+        loop {
+            match bytes.get(self.position) {
+                Some(b'"') => {
+                    out.push_str(&self.text[plain..self.position]);
+                    self.position += 1;
+                    return Ok(out);
+                }
+                Some(b'\\') => {
+                    out.push_str(&self.text[plain..self.position]);
+                    self.position += 1;
+                    out.push(self.escape()?);
+                    plain = self.position;
+                }
+                Some(0..0x20) => return Err(self.error("a control character in a text")),
+                Some(_) => self.position += 1,
+                None => return Err(self.error("the document ends within a text")),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<char, SyntaxError> {
+        let byte = self.byte().ok_or_else(|| self.error("the document ends within a text"))?;
+        self.position += 1;
+        Ok(match byte {
+            b'"' | b'\\' | b'/' => char::from(byte),
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => {
+                let high = self.hex()?;
+                let code = match high {
+                    0xD800..=0xDBFF => {
+                        if !self.text[self.position..].starts_with("\\u") {
+                            return Err(self.error("half of a surrogate pair"));
+                        }
+                        self.position += 2;
+                        let low = self.hex()?;
+                        if !(0xDC00..=0xDFFF).contains(&low) {
+                            return Err(self.error("half of a surrogate pair"));
+                        }
+                        0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00)
+                    }
+                    code => code,
+                };
+                char::from_u32(code).ok_or_else(|| self.error("half of a surrogate pair"))?
+            }
+            _ => return Err(self.error("an unknown escape")),
+        })
+    }
+
+    fn hex(&mut self) -> Result<u32, SyntaxError> {
+        let digits = self.text.as_bytes().get(self.position..self.position + 4);
+        let mut code = 0;
+        for &digit in digits.ok_or_else(|| self.error("the document ends within a text"))? {
+            let digit = char::from(digit).to_digit(16).ok_or_else(|| self.error("four hex digits were expected"))?;
+            code = code * 16 + digit;
+        }
+        self.position += 4;
+        Ok(code)
+    }
+
+    fn number(&mut self) -> Result<(), SyntaxError> {
+        if self.byte() == Some(b'-') {
+            self.position += 1;
+        }
+        match self.byte() {
+            Some(b'0') => self.position += 1,
+            Some(b'1'..=b'9') => self.digits(),
+            _ => return Err(self.error("a digit was expected")),
+        }
+        if self.byte() == Some(b'.') {
+            self.position += 1;
+            self.some_digits()?;
+        }
+        if let Some(b'e' | b'E') = self.byte() {
+            self.position += 1;
+            if let Some(b'+' | b'-') = self.byte() {
+                self.position += 1;
+            }
+            self.some_digits()?;
+        }
+        Ok(())
+    }
+
+    fn some_digits(&mut self) -> Result<(), SyntaxError> {
+        let start = self.position;
+        self.digits();
+        if self.position == start { Err(self.error("a digit was expected")) } else { Ok(()) }
+    }
+
+    fn digits(&mut self) {
+        while let Some(b'0'..=b'9') = self.byte() {
+            self.position += 1;
+        }
+    }
+
+    fn word(&mut self, word: &'static str) -> Result<(), SyntaxError> {
+        if self.text.as_bytes()[self.position..].starts_with(word.as_bytes()) {
+            self.position += word.len();
+            Ok(())
+        } else {
+            Err(self.error("a value was expected"))
+        }
+    }
+
+    fn expect(&mut self, byte: u8, reason: &'static str) -> Result<(), SyntaxError> {
+        match self.byte() {
+            Some(found) if found == byte => {
+                self.position += 1;
+                Ok(())
+            }
+            Some(_) => Err(self.error(reason)),
+            None => Err(self.error("the document ends too early")),
+        }
+    }
+
+    fn space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.byte() {
+            self.position += 1;
+        }
+    }
+
+    fn byte(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.position).copied()
+    }
+
+    fn error(&self, reason: &'static str) -> SyntaxError {
+        SyntaxError { reason, offset: self.position }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn is_valid(text: &str) -> bool {
+        let mut scanner = Scanner::new(text);
+        scanner.skip().and_then(|()| scanner.end()).is_ok()
+    }
+
+    #[test]
+    fn it_accepts_what_serde_json_accepts() {
+        for text in [
+            "{}",
+            "[]",
+            " [1, 2.5e-3 ,-0, true,false,null] ",
+            "{\"a\":{\"b\":[\"\\u00e9\\ud83d\\ude00\\n\"]}}",
+            "",
+            "{",
+            "[1,]",
+            "{\"a\":}",
+            "{\"a\" 1}",
+            "01",
+            "1.",
+            "-",
+            "1e",
+            "tru",
+            "nul",
+            "\"\\x\"",
+            "\"\\ud83d\"",
+            "\"\u{1}\"",
+            "\"abc",
+            "[1 2]",
+            "{,}",
+            "{\"a\":1,}",
+            "1 2",
+            "+1",
+            ".5",
+            "\"é\"",
+            "{\"a\":1 \"b\":2}",
+            "[\"\\u12\"]",
+        ] {
+            assert_eq!(is_valid(text), serde_json::from_str::<serde_json::Value>(text).is_ok(), "{text}");
+        }
+        assert!(!is_valid(&"[".repeat(200_000)));
+    }
+
+    proptest! {
+        #[test]
+        fn texts_survive(text in any::<String>()) {
+            let json = serde_json::to_string(&text).unwrap();
+            prop_assert_eq!(Scanner::new(&json).string().unwrap(), text);
+        }
+
+        #[test]
+        fn it_agrees_with_serde_json_on_any_text(text in "[\\[\\]{}:,\"\\\\a-fnrtu0-9eE+.\\- ]{0,24}") {
+            prop_assert_eq!(is_valid(&text), serde_json::from_str::<serde_json::Value>(&text).is_ok());
+        }
+    }
+}
