@@ -14,4 +14,6 @@
 mod cli;
 mod extract;
 mod harness;
+mod materialize;
+mod scd2;
 mod tidy;

@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 
 use crate::{
-    config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError, transform::TransformError,
+    config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError, project::ProjectError,
+    render::RenderError, simulate::SimulateError, transform::TransformError,
 };
 
 /// Any failure of a command.
@@ -20,6 +21,15 @@ pub enum Error {
     Extract(#[from] ExtractError),
     #[error(transparent)]
     Transform(#[from] TransformError),
+    #[error(transparent)]
+    Simulate(#[from] SimulateError),
+    #[error(transparent)]
+    Project(#[from] ProjectError),
+    /// An error that several nodes have in common.
+    #[error(transparent)]
+    SharedProject(std::sync::Arc<ProjectError>),
+    #[error(transparent)]
+    Render(#[from] RenderError),
     #[error("cannot read or write `{}`", path.display())]
     Io { path: PathBuf, source: std::io::Error },
     #[error("{argument} is not valid: {reason}")]
@@ -58,6 +68,9 @@ impl Error {
         match self {
             Self::Config(error) => error.location(),
             Self::Extract(error) => error.location(),
+            Self::Project(error) => error.location(),
+            Self::SharedProject(error) => error.location(),
+            Self::Render(error) => error.location().cloned(),
             _ => None,
         }
     }
@@ -70,6 +83,9 @@ impl Error {
             Self::Lake(error) => error.hint(),
             Self::Extract(error) => error.hint(),
             Self::Transform(error) => error.hint(),
+            Self::Simulate(error) => error.hint(),
+            Self::Project(error) => error.hint(),
+            Self::SharedProject(error) => error.hint(),
             _ => None,
         }
     }

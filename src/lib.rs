@@ -15,6 +15,7 @@
 //! Invariants: stages do not call each other, a command hands one stage's value to the next; `render`, `schema`, `ddl`
 //! and the graph are values in, values out; a reading command never writes.
 
+pub mod adapter;
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -24,9 +25,13 @@ mod error;
 pub mod extract;
 pub mod interrupt;
 pub mod lake;
+pub mod materialize;
 pub mod observe;
 pub mod printer;
 pub mod project;
+pub mod render;
+pub mod simulate;
+pub mod snapshot;
 pub mod transform;
 
 pub use error::Error;

@@ -2,11 +2,18 @@
 //! runs, and what all of them are given.
 
 mod backfill;
+mod clean;
+mod compile;
 mod completions;
+mod debug;
 mod engine;
 mod extract;
+mod init;
 mod lake_run;
+mod ls;
+mod parse;
 mod query;
+mod simulate;
 mod transform;
 mod warehouse;
 
@@ -53,6 +60,9 @@ pub fn dispatch(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
     if let Command::Completions(args) = &cli.command {
         return completions::completions(args, printer);
     }
+    if let Command::Simulate(args) = &cli.command {
+        return simulate::simulate(args, printer);
+    }
     let settings = Settings::resolve(&cli.global)?;
     let invocation = Invocation::start();
     crate::observe::start_log(&cli.global, &invocation);
@@ -65,8 +75,14 @@ fn run(command: Command, context: &Context) -> Result<ExitStatus, Error> {
         Command::Extract(args) => extract::extract(&args, context),
         Command::Transform(args) => transform::transform(&args, context),
         Command::Backfill(args) => backfill::backfill(&args, context),
-        Command::Completions(_) => Ok(ExitStatus::Success),
         Command::Engine(args) => engine::engine(&args, context),
         Command::Query(args) => query::query(&args, context),
+        Command::Completions(_) | Command::Simulate(_) => Ok(ExitStatus::Success),
+        Command::Parse(args) => parse::parse(&args, context),
+        Command::Ls(args) => ls::ls(&args, context),
+        Command::Compile(args) => compile::compile(&args, context),
+        Command::Debug(args) => debug::debug(&args, context),
+        Command::Clean(args) => clean::clean(&args, context),
+        Command::Init(args) => init::init(&args, context),
     }
 }

@@ -97,6 +97,11 @@ impl Settings {
         &self.state_dir
     }
 
+    /// The environment as `env_var()` sees it, `.env` included.
+    pub fn environment(&self) -> std::sync::Arc<std::collections::HashMap<String, String>> {
+        std::sync::Arc::new(env_vars::all())
+    }
+
     /// The connection that the profile names; embedded in `.chpipe/warehouse` where there is no profiles.yml.
     ///
     /// # Errors
