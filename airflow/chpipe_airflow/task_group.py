@@ -7,11 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-try:  # Airflow 3
-    from airflow.sdk import TaskGroup
-except ImportError:  # Airflow 2.10
-    from airflow.utils.task_group import TaskGroup
-
+from chpipe_airflow.compat import TaskGroup
 from chpipe_airflow.operator import ChpipeOperator
 
 COMMAND = {"model": "run", "snapshot": "snapshot", "seed": "seed"}
@@ -29,7 +25,8 @@ def chpipe_task_group(
     """A task group with a task for every model, snapshot and seed of ``manifest.json``, in the order of their refs.
 
     :param manifest: path of the manifest that ``chpipe parse`` wrote.
-    :param tests: whether each node's tests run in a task of their own behind it, and hold back what depends on it.
+    :param tests: whether each node's tests run in a task of their own behind it, and hold back what depends on it. A test of several
+        nodes (relationships) runs behind the last of them.
     :param only: unique ids or tags; all nodes where empty.
     :param operator: further arguments for each :class:`ChpipeOperator`.
     """
@@ -42,35 +39,58 @@ def chpipe_task_group(
         and node["config"].get("materialized") != "ephemeral"
         and (not only or key in only or set(only) & set(node.get("tags", ())))
     }
-    tested = {
-        parent for node in nodes.values() if node["resource_type"] == "test" for parent in node["depends_on"]["nodes"]
-    }
+    ancestors = {key: _ancestors(nodes, key) for key in chosen}
+    tests_of: dict[str, list[str]] = {}
+    if tests:
+        for key, node in nodes.items():
+            last = _last(ancestors, _parents(nodes, key)) if node["resource_type"] == "test" else None
+            if last is not None:
+                tests_of.setdefault(last, []).append(node["name"])
     with TaskGroup(group_id=group_id) as group:
-        ends = {}
         starts = {}
+        ends = {}
         for key, node in chosen.items():
             name = node["name"]
             starts[key] = ends[key] = ChpipeOperator(
-                task_id=name,
-                command=COMMAND[node["resource_type"]],
-                arguments=["--select", name],
-                project_dir=project_dir,
-                **operator,
+                task_id=name, command=COMMAND[node["resource_type"]], select=name, project_dir=project_dir, **operator
             )
-            if tests and key in tested:
+            if key in tests_of:
                 ends[key] = ChpipeOperator(
-                    task_id=f"test_{name}",
-                    command="test",
-                    arguments=["--select", name, "--indirect-selection", "cautious"],
-                    project_dir=project_dir,
-                    **operator,
+                    task_id=f"test_{name}", command="test", select=sorted(tests_of[key]), project_dir=project_dir, **operator
                 )
                 starts[key] >> ends[key]
-        for key, node in chosen.items():
+        for key in chosen:
             for parent in _parents(nodes, key):
                 if parent in chosen:
                     ends[parent] >> starts[key]
     return group
+
+
+def _last(ancestors: dict[str, set[str]], parents: set[str]) -> str | None:
+    """The node behind which a test of ``parents`` can run: the one that comes after all others; none where there is no such node."""
+    chosen = parents & ancestors.keys()
+    if not chosen or chosen != parents & (chosen | _models(parents)):
+        return None
+    for key in sorted(chosen):
+        if chosen - {key} <= ancestors[key]:
+            return key
+    # Siblings: none comes after the others, so the test waits for the run of all tests.
+    return None
+
+
+def _models(parents: set[str]) -> set[str]:
+    return {parent for parent in parents if not parent.startswith("source.")}
+
+
+def _ancestors(nodes: dict[str, Any], key: str) -> set[str]:
+    found: set[str] = set()
+    todo = list(_parents(nodes, key))
+    while todo:
+        parent = todo.pop()
+        if parent not in found:
+            found.add(parent)
+            todo += _parents(nodes, parent)
+    return found
 
 
 def _parents(nodes: dict[str, Any], key: str) -> set[str]:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from airflow import DAG
-from chpipe_airflow.f1 import API_POOL, BATCH_ID, DEFAULT_ARGS, PROJECT_DIR, chpipe, warehouse_tasks
+from chpipe_airflow.compat import DAG, Param, deadline, task
+from chpipe_airflow.f1 import API_POOL, BATCH_ID, DEFAULT_ARGS, PROJECT_DIR, extract, in_order, warehouse_tasks
 from chpipe_airflow.operator import ChpipeOperator
 
-try:  # Airflow 3
-    from airflow.sdk import Param, task
-except ImportError:  # Airflow 2.10
-    from airflow.decorators import task
-    from airflow.models.param import Param
+WITHIN = timedelta(hours=24)
 
 
-def per_season(task_id: str, level: str, *more: str):
-    """One mapped task for each season."""
+def extract_each_season(task_id: str, level: str, seasons, endpoint: str | None = None):
+    """One mapped task a season."""
     return ChpipeOperator.partial(
-        task_id=task_id, command="extract", project_dir=PROJECT_DIR, pool=API_POOL, max_active_tis_per_dag=1
-    ).expand(arguments=arguments.override(task_id=f"{task_id}_arguments")(seasons, ["--level", level, *more]))
+        task_id=task_id,
+        command="extract",
+        level=level,
+        endpoint=endpoint,
+        batch_id=BATCH_ID,
+        project_dir=PROJECT_DIR,
+        pool=API_POOL,
+        max_active_tis_per_dag=1,
+        map_index_template="{{ task.season }}",
+    ).expand(season=seasons)
 
 
 with DAG(
@@ -32,38 +36,34 @@ with DAG(
     max_active_runs=1,
     # The API's quota makes the whole history a matter of 19 hours; a run that takes twice that is stuck.
     dagrun_timeout=timedelta(hours=48),
-    default_args={**DEFAULT_ARGS, "retries": max(DEFAULT_ARGS["retries"], 1)},
     params={
         "from_season": Param(1950, type="integer", minimum=1950, maximum=2100, title="First season"),
-        "to_season": Param(2025, type="integer", minimum=1950, maximum=2100, title="Last season"),
+        "to_season": Param(
+            None, type=["null", "integer"], minimum=1950, maximum=2100, title="Last season", description="Default: this year"
+        ),
     },
-    render_template_as_native_obj=False,
     tags=["f1", "chpipe"],
+    default_args=DEFAULT_ARGS,
+    **deadline(WITHIN),
 ) as dag:
 
-    @task(task_id="list_seasons")
-    def list_seasons(params=None) -> list[int]:
+    @task
+    def list_seasons(params=None, dag_run=None) -> list[int]:
         """The seasons from first to last."""
-        first, last = int(params["from_season"]), int(params["to_season"])
+        due = getattr(dag_run, "logical_date", None) or dag_run.run_after
+        first, last = int(params["from_season"]), int(params["to_season"] or due.year)
         if first > last:
             raise ValueError(f"from_season {first} is after to_season {last}")
         return list(range(first, last + 1))
 
-    @task
-    def arguments(years: list[int], selection: list[str]) -> list[list[str]]:
-        """The arguments of each mapped task; the batch id is rendered when that task runs."""
-        return [[*selection, "--season", str(year), "--batch-id", BATCH_ID] for year in years]
-
     seasons = list_seasons()
-    extract_static = chpipe("extract_static", "extract", "--level", "static", "--batch-id", BATCH_ID, api=True)
-    extract_season = per_season("extract_season", "season", "--endpoint", "constructors,drivers")
-    extract_races = per_season("extract_races", "season", "--endpoint", "races")
-    extract_race_data = per_season("extract_race_data", "round")
-    extract_standings = per_season("extract_standings", "standings")
-    transform = chpipe("transform", "transform")
-
-    extract_static >> extract_season >> extract_races >> extract_race_data >> extract_standings >> transform
-    previous = transform
-    for step in warehouse_tasks():
-        previous >> step
-        previous = step
+    in_order(
+        [
+            extract("extract_static", "static"),
+            extract_each_season("extract_season", "season", seasons, "constructors,drivers"),
+            extract_each_season("extract_races", "season", seasons, "races"),
+            extract_each_season("extract_race_data", "round", seasons),
+            extract_each_season("extract_standings", "standings", seasons),
+            *warehouse_tasks(WITHIN),
+        ]
+    )

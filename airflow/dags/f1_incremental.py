@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from airflow import DAG
-from chpipe_airflow.f1 import BATCH_ID, DEFAULT_ARGS, chpipe, warehouse_tasks
+from chpipe_airflow.compat import DAG, deadline
+from chpipe_airflow.f1 import DEFAULT_ARGS, extract, in_order, warehouse_tasks
 
-SELECT = ["--season", "current", "--mode", "incremental", "--batch-id", BATCH_ID]
+# The year in which the run is due, so that a rerun next year asks for the same season.
+CURRENT = {"season": "{{ (dag_run.logical_date or dag_run.run_after).year }}", "mode": "incremental"}
+
+WITHIN = timedelta(hours=2)
 
 with DAG(
     dag_id="f1_incremental",
@@ -18,20 +21,17 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=6),
-    default_args=DEFAULT_ARGS,
     tags=["f1", "chpipe"],
+    default_args=DEFAULT_ARGS,
+    **deadline(WITHIN),
 ) as dag:
-    extract_static = chpipe("extract_static", "extract", "--level", "static", "--batch-id", BATCH_ID, api=True)
-    extract_season = chpipe(
-        "extract_season", "extract", "--level", "season", "--endpoint", "constructors,drivers", *SELECT, api=True
+    in_order(
+        [
+            extract("extract_static", "static"),
+            extract("extract_season", "season", endpoint="constructors,drivers", **CURRENT),
+            extract("extract_races", "season", endpoint="races", **CURRENT),
+            extract("extract_race_data", "round", **CURRENT),
+            extract("extract_standings", "standings", **CURRENT),
+            *warehouse_tasks(WITHIN),
+        ]
     )
-    extract_races = chpipe("extract_races", "extract", "--level", "season", "--endpoint", "races", *SELECT, api=True)
-    extract_race_data = chpipe("extract_race_data", "extract", "--level", "round", *SELECT, api=True)
-    extract_standings = chpipe("extract_standings", "extract", "--level", "standings", *SELECT, api=True)
-    transform = chpipe("transform", "transform")
-
-    extract_static >> extract_season >> extract_races >> extract_race_data >> extract_standings >> transform
-    previous = transform
-    for task in warehouse_tasks():
-        previous >> task
-        previous = task
