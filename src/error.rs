@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use crate::{
-    config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError, project::ProjectError,
-    render::RenderError, simulate::SimulateError, transform::TransformError,
+    config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError, observe::PublishError,
+    project::ProjectError, render::RenderError, simulate::SimulateError, transform::TransformError,
 };
 
 /// Any failure of a command.
@@ -30,6 +30,8 @@ pub enum Error {
     SharedProject(std::sync::Arc<ProjectError>),
     #[error(transparent)]
     Render(#[from] RenderError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
     #[error("cannot read or write `{}`", path.display())]
     Io { path: PathBuf, source: std::io::Error },
     #[error("{argument} is not valid: {reason}")]
@@ -86,6 +88,7 @@ impl Error {
             Self::Simulate(error) => error.hint(),
             Self::Project(error) => error.hint(),
             Self::SharedProject(error) => error.hint(),
+            Self::Publish(error) => error.hint(),
             _ => None,
         }
     }
