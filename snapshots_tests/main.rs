@@ -15,5 +15,6 @@ mod cli;
 mod extract;
 mod harness;
 mod materialize;
+mod render;
 mod scd2;
 mod tidy;

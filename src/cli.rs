@@ -112,12 +112,26 @@ pub enum Command {
     Ls(LsArgs),
     /// Write the SQL of models, tests and snapshots to target/compiled
     Compile(CompileArgs),
+    /// Build the selected models
+    Run(RunArgs),
+    /// Run the selected data tests and unit tests
+    Test(TestArgs),
+    /// Load the selected CSV files
+    Seed(SeedArgs),
+    /// Take up what changed in the sources of the selected snapshots
+    Snapshot(SnapshotArgs),
+    /// Seeds, models, snapshots and their tests in graph order; nothing is built on what fails its tests
+    Build(BuildArgs),
+    /// Install the packages of packages.yml or dependencies.yml
+    Deps(DepsArgs),
     /// Show the project, the target and whether it can be reached
     Debug(DebugArgs),
     /// Delete the folders of `clean-targets`
     Clean(CleanArgs),
     /// Start a new dbt project
     Init(InitArgs),
+    /// Serve the embedded warehouse over ClickHouse's HTTP interface, and a directory lake over S3, until interrupted
+    Serve(ServeArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -194,6 +208,56 @@ fn parse_seasons(text: &str) -> Result<std::ops::RangeInclusive<u16>, String> {
     };
     let (first, last) = (season(first)?, season(last)?);
     if first > last { Err(format!("{first} comes after {last}")) } else { Ok(first..=last) }
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct SeedArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct SnapshotArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Port of the HTTP interface, 0 for a free one [default: `port` in [serve] of chpipe.toml, else 8123]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// Port of the lake's S3, 0 for a free one [default: `s3_port` in [serve] of chpipe.toml, else 9000]
+    #[arg(long, value_name = "PORT")]
+    pub s3_port: Option<u16>,
 }
 
 #[derive(Debug, Args)]
