@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use crate::{
     adapter::AdapterError, config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError,
-    migrate::MigrateError, project::ProjectError, render::RenderError, serve::ServeError, simulate::SimulateError,
-    snapshot::SnapshotError, transform::TransformError,
+    migrate::MigrateError, observe::PublishError, project::ProjectError, render::RenderError, serve::ServeError,
+    simulate::SimulateError, snapshot::SnapshotError, transform::TransformError,
 };
 
 /// Any failure of a command.
@@ -25,6 +25,8 @@ pub enum Error {
     SharedProject(std::sync::Arc<ProjectError>),
     #[error(transparent)]
     Render(#[from] RenderError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
     #[error(transparent)]
     Extract(#[from] ExtractError),
     #[error(transparent)]
@@ -95,6 +97,7 @@ impl Error {
             Self::Snapshot(error) => error.hint(),
             Self::Project(error) => error.hint(),
             Self::SharedProject(error) => error.hint(),
+            Self::Publish(error) => error.hint(),
             Self::Extract(error) => error.hint(),
             Self::Migrate(error) => error.hint(),
             Self::Transform(error) => error.hint(),
