@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use crate::{
-    config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError, migrate::MigrateError,
-    transform::TransformError,
+    config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError, load::LoadError,
+    migrate::MigrateError, transform::TransformError,
 };
 
 /// Any failure of a command.
@@ -19,6 +19,8 @@ pub enum Error {
     Lake(#[from] LakeError),
     #[error(transparent)]
     Extract(#[from] ExtractError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
     #[error(transparent)]
     Migrate(#[from] MigrateError),
     #[error(transparent)]
@@ -74,6 +76,7 @@ impl Error {
             Self::Lake(error) => error.hint(),
             Self::Extract(error) => error.hint(),
             Self::Migrate(error) => error.hint(),
+            Self::Load(error) => error.hint(),
             Self::Transform(error) => error.hint(),
             _ => None,
         }
@@ -87,6 +90,7 @@ impl Error {
             | Self::Transform(TransformError::Interrupted { .. }) => 130,
             Self::Transform(TransformError::Failed { .. }) => 1,
             Self::Migrate(error) => error.exit_code(),
+            Self::Load(error) => error.exit_code(),
             _ => 2,
         }
     }

@@ -25,6 +25,7 @@ mod error;
 pub mod extract;
 pub mod interrupt;
 pub mod lake;
+pub mod load;
 pub mod migrate;
 pub mod observe;
 pub mod printer;

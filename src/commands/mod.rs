@@ -3,9 +3,13 @@
 
 mod backfill;
 mod completions;
+mod datasets;
+mod ddl;
 mod engine;
 mod extract;
 mod lake_run;
+mod load;
+mod migrate;
 mod query;
 mod transform;
 mod warehouse;
@@ -67,6 +71,9 @@ fn run(command: Command, context: &Context) -> Result<ExitStatus, Error> {
         Command::Backfill(args) => backfill::backfill(&args, context),
         Command::Completions(_) => Ok(ExitStatus::Success),
         Command::Engine(args) => engine::engine(&args, context),
+        Command::Migrate(args) => migrate::migrate(&args, context),
+        Command::Load(args) => load::load(&args, context),
+        Command::Ddl(args) => ddl::ddl(&args, context),
         Command::Query(args) => query::query(&args, context),
     }
 }

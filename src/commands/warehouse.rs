@@ -29,8 +29,7 @@ pub(super) fn open(context: &Context) -> Result<Warehouse, Error> {
     let target = context.settings.target()?;
     let silver = silver_access(context)?;
     // Without the collection its tables could not even be attached when the embedded engine starts.
-    let options =
-        OpenOptions::new(&context.settings).named_collection(SILVER_COLLECTION, silver.bucket.clone());
+    let options = OpenOptions::new(&context.settings).named_collection(SILVER_COLLECTION, silver.bucket.clone());
     let engine = engine::open(&target, &options)?;
     Ok(Warehouse { target, engine, silver })
 }
