@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use crate::{
     adapter::AdapterError, config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError,
-    migrate::MigrateError, observe::PublishError, project::ProjectError, render::RenderError, serve::ServeError,
-    simulate::SimulateError, snapshot::SnapshotError, transform::TransformError,
+    load::LoadError, migrate::MigrateError, observe::PublishError, project::ProjectError, render::RenderError,
+    serve::ServeError, simulate::SimulateError, snapshot::SnapshotError, transform::TransformError,
 };
 
 /// Any failure of a command.
@@ -29,6 +29,8 @@ pub enum Error {
     Publish(#[from] PublishError),
     #[error(transparent)]
     Extract(#[from] ExtractError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
     #[error(transparent)]
     Migrate(#[from] MigrateError),
     #[error(transparent)]
@@ -100,6 +102,7 @@ impl Error {
             Self::Publish(error) => error.hint(),
             Self::Extract(error) => error.hint(),
             Self::Migrate(error) => error.hint(),
+            Self::Load(error) => error.hint(),
             Self::Transform(error) => error.hint(),
             Self::Serve(error) => error.hint(),
             Self::Simulate(error) => error.hint(),
@@ -116,6 +119,7 @@ impl Error {
             | Self::Transform(TransformError::Interrupted { .. }) => 130,
             Self::Transform(TransformError::Failed { .. }) => 1,
             Self::Migrate(error) => error.exit_code(),
+            Self::Load(error) => error.exit_code(),
             _ => 2,
         }
     }

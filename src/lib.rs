@@ -27,6 +27,7 @@ mod error;
 pub mod extract;
 pub mod interrupt;
 pub mod lake;
+pub mod load;
 pub mod materialize;
 pub mod migrate;
 pub mod observe;

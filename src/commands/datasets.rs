@@ -66,6 +66,25 @@ pub(super) async fn read_datasets(settings: &Settings, lake: &Lake) -> Result<Ve
     Ok(datasets)
 }
 
+/// The datasets as the endpoints and specs define them, without a look at the lake.
+///
+/// # Errors
+/// A spec or the endpoint file is not valid.
+pub(super) fn defined_datasets(settings: &Settings) -> Result<Vec<DatasetFiles>, Error> {
+    let endpoints = Endpoints::load(settings.source.endpoints.as_deref())?;
+    let mut specs = read_specs(&settings.migrate.ddl_path.join("tables")).map_err(MigrateError::from)?;
+    endpoints
+        .iter()
+        .map(|endpoint| {
+            let spec = specs
+                .shift_remove(&endpoint.name)
+                .unwrap_or_else(|| TableSpec { name: endpoint.name.clone(), ..TableSpec::default() });
+            let prefix = spec.source.clone().unwrap_or_else(|| endpoint_prefix(&endpoint.name));
+            dataset(spec, prefix, Some(endpoint), Vec::new(), Vec::new())
+        })
+        .collect()
+}
+
 fn cache_path(settings: &Settings) -> PathBuf {
     settings.state_dir().join("footers.jsonl")
 }
@@ -84,9 +103,8 @@ fn dataset(
         .map(|schema| ("the endpoint's definition", schema))
         .chain(objects.iter().map(|object| object.key.as_str()).zip(&footers));
     let pinned = |column: &str| spec.columns.get(column).is_some_and(|column| column.kind.is_some());
-    let mut schema = merge(files, &pinned).map_err(|source| {
-        MigrateError::from(crate::ddl::DdlError::Merge { dataset: spec.name.clone(), source })
-    })?;
+    let mut schema = merge(files, &pinned)
+        .map_err(|source| MigrateError::from(crate::ddl::DdlError::Merge { dataset: spec.name.clone(), source }))?;
     schema.files = objects.len();
     if let Some(endpoint) = endpoint {
         let key = serde_json::to_string(&endpoint.key).unwrap_or_default();
@@ -119,7 +137,7 @@ fn declared_schema(endpoint: &Endpoint) -> Result<FileSchema, Error> {
 /// The folders that an endpoint's keys have, whether or not there is an object yet.
 fn declared_hive(endpoint: &Endpoint, hive: &mut Vec<HiveColumn>, empty: bool) {
     let mut wanted: Vec<(&str, ClickHouseType)> = Vec::new();
-    if endpoint.level.has_season() {
+    if endpoint.level != crate::extract::Level::Static {
         wanted.push(("season", ClickHouseType::Int(16)));
     }
     if endpoint.level.has_rounds() {
@@ -129,7 +147,9 @@ fn declared_hive(endpoint: &Endpoint, hive: &mut Vec<HiveColumn>, empty: bool) {
     for (position, (name, kind)) in wanted.into_iter().enumerate() {
         match hive.iter_mut().find(|column| column.name == name) {
             Some(column) => column.kind = kind,
-            None => hive.insert(position.min(hive.len()), HiveColumn { name: name.to_owned(), kind, everywhere: empty }),
+            None => {
+                hive.insert(position.min(hive.len()), HiveColumn { name: name.to_owned(), kind, everywhere: empty })
+            }
         }
     }
 }

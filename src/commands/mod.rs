@@ -6,6 +6,8 @@ mod build;
 mod clean;
 mod compile;
 mod completions;
+mod datasets;
+mod ddl;
 mod debug;
 mod deps;
 mod engine;
@@ -13,7 +15,9 @@ mod execute;
 mod extract;
 mod init;
 mod lake_run;
+mod load;
 mod ls;
+mod migrate;
 mod offline;
 mod parse;
 mod query;
@@ -85,6 +89,9 @@ fn run_command(command: Command, context: &Context) -> Result<ExitStatus, Error>
         Command::Transform(args) => transform::transform(&args, context),
         Command::Backfill(args) => backfill::backfill(&args, context),
         Command::Engine(args) => engine::engine(&args, context),
+        Command::Migrate(args) => migrate::migrate(&args, context),
+        Command::Load(args) => load::load(&args, context),
+        Command::Ddl(args) => ddl::ddl(&args, context),
         Command::Query(args) => query::query(&args, context),
         Command::Completions(_) | Command::Simulate(_) => Ok(ExitStatus::Success),
         Command::Parse(args) => parse::parse(&args, context),

@@ -238,7 +238,7 @@ pub enum TableDiff {
     Replace {
         reasons: Vec<String>,
     },
-    Rebuild(Rebuild),
+    Rebuild(Box<Rebuild>),
 }
 
 /// A table that is filled anew beside the live one.
@@ -469,7 +469,7 @@ fn diff_merge_tree(live: &Table, wanted: &Table, hints: &DiffHints) -> TableDiff
         alterations.push(Alteration::CommentTable { comment: wanted.comment.clone() });
     }
     if !reasons.is_empty() {
-        return TableDiff::Rebuild(rebuild(live, wanted, hints, &old_name, reasons));
+        return TableDiff::Rebuild(Box::new(rebuild(live, wanted, hints, &old_name, reasons)));
     }
     if alterations.is_empty() { TableDiff::Same } else { TableDiff::Alter(alterations) }
 }

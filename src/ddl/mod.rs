@@ -12,4 +12,5 @@ pub use diff::{Alteration, ChangeClass, Conversion, DiffHints, Rebuild, TableDif
 pub use error::DdlError;
 pub use spec::{ColumnSpec, IndexSpec, TableSpec, read_specs};
 pub use templates::{HIDDEN, Templates};
+pub(crate) use wanted::BATCH_ID;
 pub use wanted::{Dataset, HiveColumn, WantedOptions, hive_columns, load_select, wanted_objects};

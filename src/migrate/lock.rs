@@ -173,7 +173,7 @@ impl Drop for Lock {
             matches!(read_holder(&mut *session, &self.table), Ok(Some((holder, _))) if holder == self.holder);
         if still_ours {
             // What stays is taken over by the next command, since this process will be gone.
-            let _ = session.execute(&format!("DROP TABLE IF EXISTS {} SYNC", self.table), &QueryOptions::default());
+            let _ = session.execute(&format!("DROP TABLE IF EXISTS {}", self.table), &QueryOptions::default());
         }
     }
 }
@@ -256,7 +256,7 @@ fn take_over(session: &mut dyn Session, table: &Relation, dead: &Holder) -> Resu
         session.execute(&format!("RENAME TABLE {aside} TO {table}"), &QueryOptions::default())?;
         return Ok(());
     }
-    session.execute(&format!("DROP TABLE IF EXISTS {aside} SYNC"), &QueryOptions::default())?;
+    session.execute(&format!("DROP TABLE IF EXISTS {aside}"), &QueryOptions::default())?;
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use super::{
     MigrateError, Plan, Step,
     ledger::{Ledger, LedgerEntry, MigrationState, now_text},
     lock::{Lock, ensure_database},
-    plan::PlannedChange,
+    plan::{PlannedChange, RebuildStep},
     rebuild,
 };
 
@@ -115,6 +115,46 @@ impl Migrator {
         // The failure itself is what the caller must hear.
         let recorded = self.ledger.record(&mut *session, &entry);
         result.and(recorded)
+    }
+
+    /// Puts the old tables of the last migration that rebuilt any back in place. Rows that arrived since are in the table
+    /// that is kept under the old one's name; nothing is dropped.
+    ///
+    /// # Errors
+    /// No migration can be undone, or the server refuses.
+    pub fn undo(&self, lock: &Lock) -> Result<Vec<String>, MigrateError> {
+        let mut session = self.engine.connect()?;
+        let entries = self.ledger.entries(&mut *session)?;
+        let Some(mut entry) = entries.into_iter().rfind(|entry| entry.state == MigrationState::Applied) else {
+            return Err(MigrateError::NothingToUndo { reason: "no migration is applied".into() });
+        };
+        let changes: Vec<PlannedChange> = serde_json::from_str(&entry.plan).unwrap_or_default();
+        let rebuilds: Vec<&RebuildStep> = changes
+            .iter()
+            .flat_map(|change| &change.steps)
+            .filter_map(|step| match step {
+                Step::Rebuild(step) => Some(step.as_ref()),
+                _ => None,
+            })
+            .collect();
+        if rebuilds.is_empty() {
+            return Err(MigrateError::NothingToUndo {
+                reason: format!(
+                    "the last migration, {} ({}), rebuilt no table; put the spec back and run `chpipe migrate`",
+                    entry.id, entry.name
+                ),
+            });
+        }
+        let mut done = Vec::new();
+        for step in rebuilds {
+            lock.check()?;
+            let mut rebuilder =
+                rebuild::Rebuilder { session: &mut *session, ledger: &self.ledger, migration: &entry.id, lock };
+            done.push(rebuilder.undo(step, &self.templates)?);
+        }
+        entry.state = MigrationState::Undone;
+        self.ledger.record(&mut *session, &entry)?;
+        Ok(done)
     }
 
     fn apply_changes(

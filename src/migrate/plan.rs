@@ -39,6 +39,29 @@ impl Plan {
         self.changes.iter().flat_map(|change| change.steps.iter().flat_map(Step::sql))
     }
 
+    /// The checksum of its statements; the times that name kept tables aside, equal for equal plans.
+    pub fn steps_checksum(&self) -> String {
+        let changes: Vec<_> = self
+            .changes
+            .iter()
+            .map(|change| {
+                let steps: Vec<Step> = change
+                    .steps
+                    .iter()
+                    .map(|step| match step {
+                        Step::Rebuild(step) => {
+                            let old = Relation::new(&step.old.database, "");
+                            Step::Rebuild(Box::new(RebuildStep { old, ..(**step).clone() }))
+                        }
+                        step => step.clone(),
+                    })
+                    .collect();
+                (&change.object, steps)
+            })
+            .collect();
+        checksum(&serde_json::to_string(&changes).unwrap_or_default())
+    }
+
     /// The checksum of everything it does.
     pub fn checksum(&self) -> String {
         checksum(&serde_json::to_string(&self.changes).unwrap_or_default())

@@ -211,7 +211,7 @@ impl Planner<'_> {
             TableDiff::Same => {}
             TableDiff::Alter(alterations) => self.alter(live, table, alterations)?,
             TableDiff::Replace { reasons } => self.replace(live, current, table, pretty, reasons)?,
-            TableDiff::Rebuild(rebuild) => self.rebuild(live, current, rebuild)?,
+            TableDiff::Rebuild(rebuild) => self.rebuild(live, current, &rebuild)?,
         }
         Ok(())
     }
@@ -357,14 +357,14 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn rebuild(&mut self, live: &LiveObject, current: &Table, rebuild: Rebuild) -> Result<(), MigrateError> {
+    fn rebuild(&mut self, live: &LiveObject, current: &Table, rebuild: &Rebuild) -> Result<(), MigrateError> {
         let name = current.name.clone();
         let mut planned = change(&name.plain(), "table", Action::Rebuild, ChangeClass::Rebuild);
         planned.why = rebuild.reasons.clone();
         planned.rows = live.rows;
         planned.bytes = live.bytes;
         planned.dependents = live.dependents.iter().map(Relation::plain).collect();
-        planned.summary = rebuild_summary(current, &rebuild);
+        planned.summary = rebuild_summary(current, rebuild);
         for dropped in &rebuild.dropped {
             planned.destructive.push(format!("column {dropped} and its values in {} rows", live.rows));
         }
@@ -382,7 +382,7 @@ impl Planner<'_> {
                 }
             }
         }
-        let collapsed = self.collapsed_rows(current, &rebuild, &columns)?;
+        let collapsed = self.collapsed_rows(current, rebuild, &columns)?;
         if collapsed > 0 {
             planned.destructive.push(format!(
                 "{collapsed} rows that share the new sorting key with another row: {} keeps one of them",

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
+    ddl::Templates,
     engine::{QueryOptions, Session, quote_identifier, quote_string},
     schema::Relation,
 };
@@ -143,6 +144,35 @@ impl Rebuilder<'_> {
         self.execute(&format!("SYSTEM START MERGES {}", step.live))?;
         self.execute(&drop_table(&step.shadow))?;
         Ok(Some(format!("the unfinished copy of {} was dropped; the table itself was not touched", step.live.plain())))
+    }
+
+    /// Exchanges the table with its old version, which stays under the old version's name. Rows that arrived since the
+    /// rebuild are looked for first: they would be left behind.
+    pub(crate) fn undo(&mut self, step: &RebuildStep, templates: &Templates) -> Result<String, MigrateError> {
+        if !self.exists(&step.old)? {
+            return Err(MigrateError::NothingToUndo {
+                reason: format!("the old version of {}, {}, is gone", step.live.plain(), step.old.plain()),
+            });
+        }
+        let count = |this: &mut Self, table: &Relation| -> Result<u64, MigrateError> {
+            Ok(rows(this.session, &format!("SELECT count() FROM {table} FINAL"))
+                .or_else(|_| rows(this.session, &format!("SELECT count() FROM {table}")))?
+                .first()
+                .map_or(0, |row| super::rows::number(row, 0)))
+        };
+        let (new, old) = (count(self, &step.live)?, count(self, &step.old)?);
+        if new > old {
+            return Err(MigrateError::Unsafe {
+                object: step.live.plain(),
+                reason: format!("it has {} rows that its old version {} has not", new - old, step.old.plain()),
+                hint: Some(format!(
+                    "put the spec back and run `chpipe migrate`: that rebuild keeps all rows; or load the objects again afterwards with `chpipe load --reload {}`",
+                    step.live.name.trim_start_matches("raw_")
+                )),
+            });
+        }
+        self.execute(&templates.exchange(&step.live, &step.old)?)?;
+        Ok(format!("{} is its old version again; the undone one is kept as {}", step.live.plain(), step.old.plain()))
     }
 
     fn copy_part(
@@ -305,7 +335,7 @@ impl Rebuilder<'_> {
 }
 
 fn drop_table(table: &Relation) -> String {
-    format!("DROP TABLE IF EXISTS {table} SYNC SETTINGS max_table_size_to_drop = 0, max_partition_size_to_drop = 0")
+    format!("DROP TABLE IF EXISTS {table} SETTINGS max_table_size_to_drop = 0, max_partition_size_to_drop = 0")
 }
 
 /// A number that differs where any column of a row differs. Hashes of NULL are NULL and would be left out of a sum, so each

@@ -32,6 +32,7 @@ impl std::fmt::Display for Relation {
 }
 
 /// Anything that chpipe creates in a warehouse.
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are tables")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum SchemaObject {
     Database { name: String, engine: Option<String> },
