@@ -60,7 +60,7 @@ fn replay() -> Option<(Service, String)> {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let child = Command::new("python3")
         .arg(script)
-        .args(["--port", &port.to_string(), "--burst", "0", "--hourly", "0"])
+        .args(["--port", &port.to_string(), "--burst", "0"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
