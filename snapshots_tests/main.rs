@@ -14,4 +14,7 @@
 mod cli;
 mod extract;
 mod harness;
+mod materialize;
+mod render;
+mod scd2;
 mod tidy;

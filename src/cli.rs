@@ -109,6 +109,35 @@ pub enum Command {
     Engine(EngineArgs),
     /// Run SQL in the target's schema and print the result
     Query(QueryArgs),
+    /// Serve an API with made-up seasons on loopback, for trying things out without the network
+    Simulate(SimulateArgs),
+    /// Read the whole project and write manifest.json
+    Parse(ParseArgs),
+    /// List what a selection finds
+    #[command(name = "ls", visible_alias = "list")]
+    Ls(LsArgs),
+    /// Write the SQL of models, tests and snapshots to target/compiled
+    Compile(CompileArgs),
+    /// Build the selected models
+    Run(RunArgs),
+    /// Run the selected data tests and unit tests
+    Test(TestArgs),
+    /// Load the selected CSV files
+    Seed(SeedArgs),
+    /// Take up what changed in the sources of the selected snapshots
+    Snapshot(SnapshotArgs),
+    /// Seeds, models, snapshots and their tests in graph order; nothing is built on what fails its tests
+    Build(BuildArgs),
+    /// Install the packages of packages.yml or dependencies.yml
+    Deps(DepsArgs),
+    /// Show the project, the target and whether it can be reached
+    Debug(DebugArgs),
+    /// Delete the folders of `clean-targets`
+    Clean(CleanArgs),
+    /// Start a new dbt project
+    Init(InitArgs),
+    /// Serve the embedded warehouse over ClickHouse's HTTP interface, and a directory lake over S3, until interrupted
+    Serve(ServeArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -272,6 +301,104 @@ pub struct QueryArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// Port on 127.0.0.1; 0 takes a free one
+    #[arg(long, default_value_t = 58010)]
+    pub port: u16,
+    /// Everything that is made up follows from it
+    #[arg(long, default_value_t = 7)]
+    pub seed: u64,
+    /// Seasons to show, 1950 to 2099
+    #[arg(long, value_name = "FIRST..LAST", default_value = "1950..2025", value_parser = parse_seasons)]
+    pub seasons: std::ops::RangeInclusive<u16>,
+    /// Requests a second before 429
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub rate_per_second: u32,
+    /// Requests an hour before 429
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    pub rate_per_hour: u32,
+    /// Answer every request
+    #[arg(long)]
+    pub no_throttle: bool,
+    /// A fault and its probability, repeatable: 500, 503, truncate, cut, html, reset, delay, shift, throttle
+    #[arg(long, value_name = "KIND:PROBABILITY")]
+    pub fault: Vec<crate::simulate::Fault>,
+    /// How late an answer with the fault `delay` comes, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 3000)]
+    pub delay_ms: u64,
+    /// Laps of a race, as a multiple of a real one's
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    pub lap_scale: f64,
+    /// Write the URL here once the server answers, for scripts that take a free port
+    #[arg(long, value_name = "FILE")]
+    pub url_file: Option<PathBuf>,
+    /// A token that lifts the limits
+    #[arg(long)]
+    pub token: Option<String>,
+}
+
+/// `1950..2025`, both included, or one season.
+fn parse_seasons(text: &str) -> Result<std::ops::RangeInclusive<u16>, String> {
+    let (first, last) = text.split_once("..").unwrap_or((text, text));
+    let season = |text: &str| {
+        let season = text.trim_start_matches('=').parse().ok().filter(|season| (1950..=2099).contains(season));
+        season.ok_or_else(|| format!("`{text}` is no season from 1950 to 2099"))
+    };
+    let (first, last) = (season(first)?, season(last)?);
+    if first > last { Err(format!("{first} comes after {last}")) } else { Ok(first..=last) }
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct SeedArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct SnapshotArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Port of the HTTP interface, 0 for a free one [default: `port` in [serve] of chpipe.toml, else 8123]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// Port of the lake's S3, 0 for a free one [default: `s3_port` in [serve] of chpipe.toml, else 9000]
+    #[arg(long, value_name = "PORT")]
+    pub s3_port: Option<u16>,
+}
+
+#[derive(Debug, Args)]
 pub struct CompletionsArgs {
     /// The shell to complete for
     pub shell: clap_complete::Shell,
@@ -427,4 +554,164 @@ pub struct ExecutionArgs {
     /// Warnings are errors
     #[arg(long, env = "DBT_WARN_ERROR", value_parser = clap::builder::FalseyValueParser::new())]
     pub warn_error: bool,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct ParseArgs {
+    #[command(flatten)]
+    pub accepted: AcceptedArgs,
+}
+
+/// Flags of dbt's that need no work here: there is nothing to be partial about, no statistics are sent.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Accepted for dbt's sake")]
+pub struct AcceptedArgs {
+    #[arg(long, hide = true)]
+    pub no_partial_parse: bool,
+    #[arg(long, hide = true)]
+    pub partial_parse: bool,
+    #[arg(long, hide = true)]
+    pub no_send_anonymous_usage_stats: bool,
+    #[arg(long, hide = true)]
+    pub send_anonymous_usage_stats: bool,
+    #[arg(long, hide = true)]
+    pub no_version_check: bool,
+    #[arg(long, hide = true)]
+    pub version_check: bool,
+    #[arg(long, hide = true)]
+    pub no_populate_cache: bool,
+    #[arg(long, hide = true)]
+    pub populate_cache: bool,
+    #[arg(long, hide = true)]
+    pub cache_selected_only: bool,
+    #[arg(long, hide = true)]
+    pub no_static_parser: bool,
+    #[arg(long, hide = true)]
+    pub static_parser: bool,
+    #[arg(long, hide = true)]
+    pub no_write_json: bool,
+    #[arg(long, hide = true)]
+    pub write_json: bool,
+    #[arg(long, hide = true)]
+    pub print: bool,
+    #[arg(long, hide = true)]
+    pub no_print: bool,
+    #[arg(long, hide = true, value_name = "DIR")]
+    pub log_path: Option<PathBuf>,
+    #[arg(long, hide = true, value_name = "N")]
+    pub printer_width: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct LsArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// What is printed of each resource
+    #[arg(long, value_name = "FORM", default_value = "selector")]
+    pub output: LsOutput,
+    /// With `--output json`: these keys, as `name`, `config.materialized`
+    #[arg(long, num_args = 1.., value_name = "KEY")]
+    pub output_keys: Vec<String>,
+    #[command(flatten)]
+    pub accepted: AcceptedArgs,
+}
+
+/// `ls --output`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum LsOutput {
+    /// One JSON object a line
+    Json,
+    Name,
+    /// The file, relative to the project
+    Path,
+    /// What would select it
+    #[default]
+    Selector,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct CompileArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Compile this SQL instead of files, and print it
+    #[arg(long, value_name = "SQL", conflicts_with = "select")]
+    pub inline: Option<String>,
+    /// The form of what is printed
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub output: CompileOutput,
+    /// Never ask the warehouse, even where a model wants to
+    #[arg(long)]
+    pub no_introspect: bool,
+    /// Compile incremental models as if they were built from nothing
+    #[arg(long, short = 'f', env = "DBT_FULL_REFRESH")]
+    pub full_refresh: bool,
+    /// Read refs and sources with `limit 0`
+    #[arg(long, env = "DBT_EMPTY")]
+    pub empty: bool,
+    #[command(flatten)]
+    pub accepted: AcceptedArgs,
+}
+
+/// `compile --output`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum CompileOutput {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct DepsArgs {
+    /// Resolve and write package-lock.yml, install nothing
+    #[arg(long)]
+    pub lock: bool,
+    /// Resolve anew, whatever package-lock.yml says
+    #[arg(long)]
+    pub upgrade: bool,
+    /// Add a package to packages.yml first: dbt-labs/dbt_utils@1.3.0
+    #[arg(long, value_name = "PACKAGE@VERSION")]
+    pub add_package: Option<String>,
+    /// With --add-package: where it comes from
+    #[arg(long, value_name = "KIND", default_value = "hub")]
+    pub source: PackageKind,
+    #[command(flatten)]
+    pub accepted: AcceptedArgs,
+}
+
+/// Where a package comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum PackageKind {
+    #[default]
+    Hub,
+    Git,
+    Local,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct DebugArgs {
+    /// Show where profiles.yml is looked for, and stop
+    #[arg(long)]
+    pub config_dir: bool,
+    /// Only try to connect
+    #[arg(long)]
+    pub connection: bool,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct CleanArgs {
+    /// Refuse to delete outside of the project folder
+    #[arg(long, overrides_with = "no_clean_project_files_only")]
+    pub clean_project_files_only: bool,
+    /// Delete outside of the project folder too
+    #[arg(long)]
+    pub no_clean_project_files_only: bool,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct InitArgs {
+    /// The project's name; its folder too
+    pub project_name: Option<String>,
+    /// Write no profiles.yml
+    #[arg(long, short = 's')]
+    pub skip_profile_setup: bool,
 }

@@ -214,14 +214,19 @@ impl Default for LoadSettings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServeSettings {
+    /// The address to listen on. Another than loopback lets other machines in.
     pub host: String,
     pub port: u16,
     pub s3_port: u16,
+    /// The one user; the profile's where not given, else `default`.
+    pub user: Option<String>,
+    /// Its password, better in the environment than here; one is made up where none is given.
+    pub password: Option<Secret>,
 }
 
 impl Default for ServeSettings {
     fn default() -> Self {
-        Self { host: "127.0.0.1".into(), port: 8123, s3_port: 9000 }
+        Self { host: "127.0.0.1".into(), port: 8123, s3_port: 9000, user: None, password: None }
     }
 }
 
@@ -273,6 +278,8 @@ impl FileSettings {
         set_some(&mut self.engine.cache_dir, read(env_vars::CACHE_DIR).map(PathBuf::from));
         set(&mut self.engine.path, read(env_vars::WAREHOUSE_PATH).map(PathBuf::from));
         set_some(&mut self.engine.zookeeper, read(env_vars::ZOOKEEPER));
+        set_some(&mut self.serve.user, read(env_vars::SERVE_USER));
+        set_some(&mut self.serve.password, read(env_vars::SERVE_PASSWORD).map(Secret::new));
         if !self.source.url.ends_with('/') {
             self.source.url.push('/');
         }

@@ -97,6 +97,16 @@ impl Settings {
         &self.state_dir
     }
 
+    /// The environment as `env_var()` sees it, `.env` included.
+    pub fn environment(&self) -> std::sync::Arc<std::collections::HashMap<String, String>> {
+        std::sync::Arc::new(env_vars::all())
+    }
+
+    /// The package hub, for `deps`.
+    pub fn package_hub_url(&self) -> Option<String> {
+        env_vars::read(env_vars::PACKAGE_HUB_URL)
+    }
+
     /// The connection that the profile names; embedded in `.chpipe/warehouse` where there is no profiles.yml.
     ///
     /// # Errors
