@@ -13,6 +13,7 @@
 
 mod cli;
 mod extract;
+mod f1;
 mod harness;
 mod materialize;
 mod render;

@@ -4,14 +4,9 @@
 use std::path::PathBuf;
 
 use crate::{
-<<<<<<< HEAD
-    config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError, load::LoadError,
-    migrate::MigrateError, transform::TransformError,
-=======
     adapter::AdapterError, config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError,
-    project::ProjectError, render::RenderError, serve::ServeError, simulate::SimulateError, snapshot::SnapshotError,
-    transform::TransformError,
->>>>>>> main
+    load::LoadError, migrate::MigrateError, observe::PublishError, project::ProjectError, render::RenderError,
+    serve::ServeError, simulate::SimulateError, snapshot::SnapshotError, transform::TransformError,
 };
 
 /// Any failure of a command.
@@ -30,6 +25,8 @@ pub enum Error {
     SharedProject(std::sync::Arc<ProjectError>),
     #[error(transparent)]
     Render(#[from] RenderError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
     #[error(transparent)]
     Extract(#[from] ExtractError),
     #[error(transparent)]
@@ -102,6 +99,7 @@ impl Error {
             Self::Snapshot(error) => error.hint(),
             Self::Project(error) => error.hint(),
             Self::SharedProject(error) => error.hint(),
+            Self::Publish(error) => error.hint(),
             Self::Extract(error) => error.hint(),
             Self::Migrate(error) => error.hint(),
             Self::Load(error) => error.hint(),

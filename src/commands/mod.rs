@@ -6,26 +6,20 @@ mod build;
 mod clean;
 mod compile;
 mod completions;
-<<<<<<< HEAD
 mod datasets;
 mod ddl;
-=======
 mod debug;
 mod deps;
->>>>>>> main
 mod engine;
 mod execute;
 mod extract;
 mod init;
 mod lake_run;
-<<<<<<< HEAD
 mod load;
-mod migrate;
-=======
 mod ls;
+mod migrate;
 mod offline;
 mod parse;
->>>>>>> main
 mod query;
 mod run;
 mod seed;

@@ -161,11 +161,44 @@ impl Drop for Connection {
 fn close_at_exit() {
     static REGISTERED: OnceLock<()> = OnceLock::new();
     REGISTERED.get_or_init(|| {
+        #[cfg(target_os = "linux")]
+        // SAFETY: the handler has the signature that on_exit(3) asks for and uses no argument.
+        unsafe {
+            on_exit(leave, std::ptr::null_mut())
+        };
+        #[cfg(not(target_os = "linux"))]
         // SAFETY: the handler takes and answers nothing. Registered after libchdb's own, it runs before them.
-        unsafe { libc::atexit(close_all) };
+        unsafe {
+            libc::atexit(close_all)
+        };
     });
 }
 
+#[cfg(target_os = "linux")]
+unsafe extern "C" {
+    fn on_exit(handler: extern "C" fn(libc::c_int, *mut libc::c_void), argument: *mut libc::c_void) -> libc::c_int;
+}
+
+/// Ends the process with its own status where a connection is still open. Static objects that libchdb made after the handler
+/// was registered are destroyed by now, so closing would crash, as would leaving it to libchdb's own handlers; MergeTree
+/// is safe against an end without either.
+#[cfg(target_os = "linux")]
+extern "C" fn leave(status: libc::c_int, _argument: *mut libc::c_void) {
+    let connections = CONNECTIONS.lock();
+    if connections.is_empty() {
+        return;
+    }
+    let busy = connections.iter().any(|state| state.busy);
+    let status = match (busy, interrupted()) {
+        (true, true) => interrupt::EXIT_CODE.into(),
+        (true, false) => 2,
+        (false, _) => status,
+    };
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(status) }
+}
+
+#[cfg(not(target_os = "linux"))]
 extern "C" fn close_all() {
     let mut connections = std::mem::take(&mut *CONNECTIONS.lock());
     if connections.iter().any(|state| state.busy) {

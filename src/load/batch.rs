@@ -216,7 +216,8 @@ impl Loader {
         })?;
         let expected: u64 = objects.iter().map(|object| object.rows).sum();
         match summary.written_rows {
-            Some(written) if written != expected => {
+            // More is no fault: materialized views over the table write rows of their own, and the server counts both.
+            Some(written) if written < expected => {
                 Err(Failure::Objects(format!("{written} rows arrived where the footers say {expected}")))
             }
             _ => Ok(()),

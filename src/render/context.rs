@@ -381,7 +381,9 @@ pub struct YamlContext {
     pub allow_secrets: bool,
     pub project_name: Option<String>,
     pub dbt_version: String,
-    /// Further names, as `run_started_at` ([`Value::datetime_utc`]) and `invocation_id`.
+    /// For `run_started_at`, `invocation_id`, `flags`.
+    pub invocation: Option<Invocation>,
+    /// Further names.
     pub extra: Vec<(String, Value)>,
 }
 
@@ -428,7 +430,8 @@ pub fn render_yaml(
     context: &YamlContext,
     keep: &dyn Fn(&[String]) -> bool,
 ) -> Result<(serde_json::Value, Captured), RenderError> {
-    let environment = Environment::default();
+    let environment =
+        Environment { invocation: context.invocation.clone().unwrap_or_default(), ..Environment::default() };
     let services = Services { resolve: None, warehouse: None, events: &SilentEvents };
     let mut interpreter = Interpreter::new(&environment, services, NodeContext::default(), Phase::Compile);
     interpreter.yaml = Some(context.clone());
