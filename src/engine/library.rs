@@ -85,7 +85,8 @@ pub fn find(settings: &EngineSettings) -> Result<PathBuf, EngineError> {
 
 static LOADED: OnceLock<Library> = OnceLock::new();
 
-/// The library, where it is loaded.
+/// The library, where it is loaded, for the exit handler.
+#[cfg(not(target_os = "linux"))]
 pub(super) fn loaded() -> Option<&'static Library> {
     LOADED.get()
 }

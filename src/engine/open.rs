@@ -108,6 +108,8 @@ fn open_or<T>(
 /// would win over the argument.
 fn configuration(collections: &[(String, BucketAccess)], zookeeper: Option<&str>) -> Result<String, String> {
     let mut xml = String::from("<clickhouse>\n");
+    // A dropped table frees its space at once: a process that rebuilds tables and ends would pile up their old versions.
+    xml.push_str("<database_atomic_delay_before_drop_table_sec>0</database_atomic_delay_before_drop_table_sec>\n");
     if !collections.is_empty() {
         xml.push_str("<named_collections>\n");
         for (name, access) in collections {
