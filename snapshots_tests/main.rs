@@ -13,7 +13,9 @@
 
 mod cli;
 mod extract;
+mod f1;
 mod harness;
 mod materialize;
+mod render;
 mod scd2;
 mod tidy;

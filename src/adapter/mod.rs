@@ -6,6 +6,7 @@ mod cell;
 mod error;
 mod relation_info;
 mod templates;
+mod warehouse;
 
 use std::{path::Path, sync::Arc};
 
@@ -23,6 +24,7 @@ pub use cell::{json as cell_json, rows as text_rows, text as cell_text};
 pub use error::AdapterError;
 pub use relation_info::{ColumnInfo, RelationInfo};
 pub use templates::Templates;
+pub use warehouse::NodeWarehouse;
 
 /// What the connection says about how statements are written.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::{
     Error,
     cli::{CompileArgs, CompileOutput},
-    commands::{Context, ExitStatus, parse},
+    commands::{Context, ExitStatus, offline::Offline, parse},
     project::{
         Compiled, Compiler, Defer, LoadOptions, PreviousState, ProjectError, Resolver, ResourceType, Selector,
         Workspace, write_manifest,
@@ -16,14 +16,18 @@ use crate::{
     render::SilentEvents,
 };
 
+/// Models that only want to know whether they exist compile without a warehouse.
+const OFFLINE: Offline = Offline { reason: "this command did not open it" };
+
 /// What dbt compiles.
-const KINDS: [ResourceType; 6] = [
+const KINDS: [ResourceType; 7] = [
     ResourceType::Model,
     ResourceType::Snapshot,
     ResourceType::Seed,
     ResourceType::Test,
     ResourceType::Analysis,
     ResourceType::UnitTest,
+    ResourceType::Operation,
 ];
 
 /// Compiles the selected nodes, writes their SQL and manifest.json, and prints what was named alone.
@@ -51,7 +55,7 @@ pub(super) fn compile(args: &CompileArgs, context: &Context) -> Result<ExitStatu
     let events = SilentEvents;
     let compiler = Compiler::new(&workspace, &resolver, &events);
     if let Some(sql) = &args.inline {
-        let compiled = compiler.compile_inline(sql, None)?;
+        let compiled = compiler.compile_inline(sql, Some(&OFFLINE))?;
         print(args, context, "inline_query", &compiled);
         return Ok(ExitStatus::Success);
     }
@@ -111,7 +115,7 @@ fn compile_all(compiler: &Compiler<'_>, ids: &[&String]) -> Vec<Arc<ProjectError
         loop {
             let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let Some(id) = ids.get(at) else { return failed };
-            if let Err(error) = compiler.compile(id, None) {
+            if let Err(error) = compiler.compile(id, Some(&OFFLINE)) {
                 failed.push((at, error));
             }
         }

@@ -4,6 +4,7 @@
 mod artifact;
 mod compile;
 mod config_rules;
+mod deps;
 mod error;
 mod graph;
 mod lookup;
@@ -24,6 +25,7 @@ pub use artifact::{
     CompiledNodes, exposure_json, manifest_json, node_json, source_json, unit_test_json, write_manifest,
 };
 pub use compile::{Compiled, Compiler, Cte, Defer, Resolver};
+pub use deps::{Deps, DepsOptions, deps_context};
 pub use error::ProjectError;
 pub use graph::Graph;
 pub use manifest::{Disabled, Manifest, Metadata, Resource};

@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use indexmap::IndexMap;
 
 use super::{
-    Macros, RefCall, Relation, RenderError, Resolve, SourceCall, Table, Value, Warehouse, WarehouseError,
-    interpret::Interpreter,
+    Arguments, Macros, RefCall, Relation, RenderError, Resolve, Response, SourceCall, Table, Value, Warehouse,
+    builtins, interpret::Interpreter, parse::parse,
 };
 
 /// Which of dbt's contexts a template gets.
@@ -212,24 +212,36 @@ pub struct Renderer<'a> {
 
 impl<'a> Renderer<'a> {
     pub fn new(environment: &'a Environment, node: NodeContext, phase: Phase, services: Services<'a>) -> Self {
-        Self { interpreter: Interpreter { environment, services, node, phase } }
+        Self { interpreter: Interpreter::new(environment, services, node, phase) }
+    }
+
+    /// Undefined names answer undefined again to attributes and calls: dbt's contexts for parsing generic tests.
+    #[must_use]
+    pub fn lenient(mut self) -> Self {
+        self.interpreter.lenient = true;
+        self
     }
 
     /// Renders a template: model SQL, a hook, a test's SQL.
     ///
     /// # Errors
     /// dbt's kinds, with place and macro stack.
-    pub fn render(&mut self, _source: Source<'_>) -> Result<Rendered, RenderError> {
-        Err(RenderError::not_supported("rendering"))
+    pub fn render(&mut self, source: Source<'_>) -> Result<Rendered, RenderError> {
+        let template = parse(source).map_err(|error| self.interpreter.named(error))?;
+        self.interpreter.render(&template)
     }
 
     /// Renders a value that may be a template and keeps its Python type (`"{{ 1 }}"` is 1): configuration in hooks, test
-    /// arguments (`column_name` excepted, which stays text).
+    /// arguments.
     ///
     /// # Errors
     /// As [`Renderer::render`].
-    pub fn render_native(&mut self, _source: Source<'_>) -> Result<Value, RenderError> {
-        Err(RenderError::not_supported("rendering"))
+    pub fn render_native(&mut self, source: Source<'_>) -> Result<Value, RenderError> {
+        if !is_template(source.text) {
+            return Ok(Value::str(source.text));
+        }
+        let template = parse(source).map_err(|error| self.interpreter.named(error))?;
+        self.interpreter.render_native(&template)
     }
 
     /// The arguments of a generic test as dbt binds them: strings rendered natively, `ref('x')` and `var('y')` without
@@ -237,8 +249,45 @@ impl<'a> Renderer<'a> {
     ///
     /// # Errors
     /// As [`Renderer::render`].
-    pub fn render_test_arguments(&mut self, _arguments: &serde_json::Value) -> Result<Value, RenderError> {
-        Err(RenderError::not_supported("rendering"))
+    pub fn render_test_arguments(&mut self, arguments: &serde_json::Value) -> Result<Value, RenderError> {
+        match arguments {
+            serde_json::Value::Object(map) => {
+                let mut rendered = super::Map::new();
+                for (key, value) in map {
+                    let value = match value {
+                        serde_json::Value::String(text) if key == "column_name" => Value::str(text.as_str()),
+                        other => self.render_argument(other)?,
+                    };
+                    rendered.insert(super::Key(Value::str(key.as_str())), value);
+                }
+                Ok(Value::dict(rendered))
+            }
+            other => self.render_argument(other),
+        }
+    }
+
+    fn render_argument(&mut self, argument: &serde_json::Value) -> Result<Value, RenderError> {
+        Ok(match argument {
+            serde_json::Value::String(text) => {
+                let path = self.interpreter.node.path.clone();
+                if looks_like_call(text) {
+                    let text = format!("{{{{ {text} }}}}");
+                    return self.render_native(Source::file(&text, &path));
+                }
+                self.render_native(Source::file(text, &path))?
+            }
+            serde_json::Value::Array(items) => {
+                Value::list(items.iter().map(|item| self.render_argument(item)).collect::<Result<_, _>>()?)
+            }
+            serde_json::Value::Object(map) => {
+                let mut rendered = super::Map::new();
+                for (key, value) in map {
+                    rendered.insert(super::Key(Value::str(key.as_str())), self.render_argument(value)?);
+                }
+                Value::dict(rendered)
+            }
+            other => Value::from_json(other),
+        })
     }
 
     /// Calls a macro by name: `generate_schema_name`, `dbt_utils.star`, `materialization_view_clickhouse`. Resolved from
@@ -248,21 +297,43 @@ impl<'a> Renderer<'a> {
     /// There is no such macro, or as [`Renderer::render`].
     pub fn call_macro(
         &mut self,
-        _name: &str,
-        _positional: Vec<Value>,
-        _keywords: Vec<(String, Value)>,
+        name: &str,
+        positional: Vec<Value>,
+        keywords: Vec<(String, Value)>,
     ) -> Result<Value, RenderError> {
-        Err(RenderError::not_supported("macros"))
+        let environment = self.interpreter.environment;
+        let found = match name.split_once('.') {
+            Some((package, name)) => builtins::package_macro(&self.interpreter, package, name)
+                .or_else(|| environment.macros.in_package(package, name)),
+            None => environment.macros.find(&environment.project_name, &self.interpreter.node.package, name),
+        };
+        let Some(found) = found else {
+            return Err(RenderError::runtime(format!(
+                "dbt could not find a macro with the name '{name}' in any package"
+            )));
+        };
+        let arguments = Arguments {
+            positional,
+            keywords: keywords.into_iter().map(|(name, value)| (name.into(), value)).collect(),
+        };
+        let result = self.interpreter.call_registered(&Arc::clone(found), arguments);
+        self.interpreter.end_of_template(result)
     }
 
     /// What the renderings so far captured; starts anew after that.
     pub fn take_captured(&mut self) -> Captured {
-        Captured::default()
+        std::mem::take(&mut self.interpreter.captured)
     }
 
-    /// What `statement(name)` or `store_result(name)` kept: the response and the table.
-    pub fn result(&self, _name: &str) -> Option<(super::Response, Table)> {
-        None
+    /// What `statement(name)` or `store_result(name)` kept last: the response and the table.
+    pub fn result(&self, name: &str) -> Option<(Response, Arc<Table>)> {
+        let stored = self.interpreter.kept.get(name)?;
+        Some((stored.response.clone(), Arc::clone(&stored.table)))
+    }
+
+    /// Keeps a result as `statement(name)` does, for `load_result(name)`.
+    pub fn store_result(&mut self, name: &str, response: &Response, table: Table) {
+        builtins::keep_result(&mut self.interpreter, name, response, Arc::new(table));
     }
 
     /// Adds or replaces a name of the context (`sql`, `results`).
@@ -275,6 +346,25 @@ impl<'a> Renderer<'a> {
     pub fn node(&self) -> &NodeContext {
         &self.interpreter.node
     }
+
+    /// Changes the node, as when its compiled SQL is known.
+    pub fn node_mut(&mut self) -> &mut NodeContext {
+        &mut self.interpreter.node
+    }
+}
+
+/// dbt's quick look for anything to render.
+fn is_template(text: &str) -> bool {
+    ["{{", "{%", "{#", "}}", "%}", "#}"].iter().any(|marker| text.contains(marker))
+}
+
+/// Test arguments such as `ref('x')` are calls without their braces.
+fn looks_like_call(text: &str) -> bool {
+    let text = text.trim();
+    let Some(open) = text.find('(') else { return false };
+    matches!(text[..open].trim_end(), "env_var" | "ref" | "var" | "source" | "doc")
+        && text.ends_with(')')
+        && text.len() > open + 2
 }
 
 /// The small contexts of YAML files: `env_var`, `var`, `target`, the functions without a project behind them.
@@ -291,31 +381,148 @@ pub struct YamlContext {
     pub allow_secrets: bool,
     pub project_name: Option<String>,
     pub dbt_version: String,
-    /// Further names: `context`-specific values such as `doc`'s texts are rendered with [`Renderer`] instead.
+    /// For `run_started_at`, `invocation_id`, `flags`.
+    pub invocation: Option<Invocation>,
+    /// Further names.
     pub extra: Vec<(String, Value)>,
 }
 
+impl Default for Invocation {
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            started_at: DateTime::UNIX_EPOCH,
+            clock: Arc::new(|| DateTime::UNIX_EPOCH),
+            dbt_version: String::new(),
+            flags: IndexMap::new(),
+            arguments: Value::dict(IndexMap::new()),
+            environment_variables: Arc::default(),
+            full_refresh: false,
+        }
+    }
+}
+
+impl Default for Environment {
+    /// No macros, no project.
+    fn default() -> Self {
+        Self {
+            macros: Arc::default(),
+            invocation: Invocation::default(),
+            project_name: String::new(),
+            dependencies: Vec::new(),
+            dispatch: HashMap::new(),
+            vars: HashMap::new(),
+            target: Value::dict(IndexMap::new()),
+            quoting: Value::dict(IndexMap::new()),
+            adapter: AdapterConfig::default(),
+        }
+    }
+}
+
 /// Renders all strings of parsed YAML, keeping Python's types (`"{{ 1 }}"` is 1, `"{{ env_var('PORT') | as_number }}"` a
-/// number). `keep` says which paths are left as they are (hooks, `vars`, test arguments), by their keys from the top.
+/// number). `keep` says which values are left as they are (hooks, `vars`, test arguments), by their keys from the top.
 /// Answers the value and the variables it asked for.
 ///
 /// # Errors
-/// A template fails; the message ends with the path of keys, as dbt's.
+/// A template fails; the message names it, as dbt's.
 pub fn render_yaml(
-    _yaml: &serde_json::Value,
-    _context: &YamlContext,
-    _keep: &dyn Fn(&[String]) -> bool,
+    yaml: &serde_json::Value,
+    context: &YamlContext,
+    keep: &dyn Fn(&[String]) -> bool,
 ) -> Result<(serde_json::Value, Captured), RenderError> {
-    Err(RenderError::not_supported("rendering"))
+    let environment =
+        Environment { invocation: context.invocation.clone().unwrap_or_default(), ..Environment::default() };
+    let services = Services { resolve: None, warehouse: None, events: &SilentEvents };
+    let mut interpreter = Interpreter::new(&environment, services, NodeContext::default(), Phase::Compile);
+    interpreter.yaml = Some(context.clone());
+    let mut path = Vec::new();
+    let rendered = render_json(&mut interpreter, yaml, keep, &mut path)?;
+    Ok((rendered, std::mem::take(&mut interpreter.captured)))
+}
+
+fn render_json(
+    interpreter: &mut Interpreter<'_>,
+    json: &serde_json::Value,
+    keep: &dyn Fn(&[String]) -> bool,
+    path: &mut Vec<String>,
+) -> Result<serde_json::Value, RenderError> {
+    if keep(path) {
+        return Ok(json.clone());
+    }
+    Ok(match json {
+        serde_json::Value::String(text) if is_template(text) => {
+            let rendered = parse(Source::file(text, ""))
+                .and_then(|template| interpreter.render_native(&template))
+                .and_then(|value| super::operators::defined(&value).map(|()| value));
+            match rendered {
+                Ok(value) => value.to_json(),
+                Err(error) => {
+                    let mut wrapped =
+                        RenderError::new(error.kind, format!("Could not render {text}: {}", error.message));
+                    wrapped.stack = error.stack;
+                    return Err(wrapped);
+                }
+            }
+        }
+        serde_json::Value::Array(items) => {
+            let mut rendered = Vec::with_capacity(items.len());
+            for (index, item) in items.iter().enumerate() {
+                path.push(index.to_string());
+                rendered.push(render_json(interpreter, item, keep, path)?);
+                path.pop();
+            }
+            serde_json::Value::Array(rendered)
+        }
+        serde_json::Value::Object(map) => {
+            let mut rendered = serde_json::Map::with_capacity(map.len());
+            for (key, value) in map {
+                path.push(key.clone());
+                rendered.insert(key.clone(), render_json(interpreter, value, keep, path)?);
+                path.pop();
+            }
+            serde_json::Value::Object(rendered)
+        }
+        other => other.clone(),
+    })
 }
 
 /// Puts ephemeral models before a compiled statement as CTEs, joining a `with` that is there already. `ctes` are
 /// (`__dbt__cte__name`, SQL) in order of dependency.
-pub fn inject_ctes(_sql: &str, _ctes: &[(String, String)]) -> String {
-    String::new()
+pub fn inject_ctes(sql: &str, ctes: &[(String, String)]) -> String {
+    if ctes.is_empty() {
+        return sql.to_owned();
+    }
+    let joined = ctes.iter().map(|(name, sql)| format!(" {name} as (\n{sql}\n)")).collect::<Vec<_>>().join(", ");
+    let start = sql.len() - sql.trim_start().len();
+    let statement = skip_comments(sql, start);
+    let is_word = |text: &str, word: &str| {
+        text.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word))
+            && text[word.len()..].starts_with(|c: char| !c.is_alphanumeric() && c != '_')
+    };
+    if !is_word(&sql[statement..], "with") {
+        return format!("{}with{joined}{}", &sql[..start], &sql[start..]);
+    }
+    let mut after = statement + "with".len();
+    let next = skip_comments(sql, after);
+    if is_word(&sql[next..], "recursive") {
+        after = next + "recursive".len();
+    }
+    format!("{}{joined},{}", &sql[..after], &sql[after..])
 }
 
-#[expect(dead_code, reason = "used by the interpreter")]
-fn of_warehouse(error: WarehouseError) -> RenderError {
-    RenderError { sql: error.sql, ..RenderError::database(error.message) }
+/// The offset of the first text that is neither space nor comment.
+fn skip_comments(sql: &str, from: usize) -> usize {
+    let mut position = from;
+    loop {
+        let rest = &sql[position..];
+        position += rest.len() - rest.trim_start().len();
+        let rest = &sql[position..];
+        if rest.starts_with("--") || rest.starts_with("#!") {
+            position += rest.find('\n').unwrap_or(rest.len());
+        } else if rest.starts_with("/*") {
+            position += rest.find("*/").map_or(rest.len(), |end| end + 2);
+        } else {
+            return position;
+        }
+    }
 }

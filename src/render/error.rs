@@ -18,6 +18,8 @@ pub enum ErrorKind {
     Internal,
     /// A feature that chpipe leaves out.
     NotSupported,
+    /// Not an error: `return()` on its way to the macro that it ends.
+    Return,
 }
 
 impl ErrorKind {
@@ -31,7 +33,7 @@ impl ErrorKind {
             Self::Dependency => "Dependency Error",
             Self::Validation => "Validation Error",
             Self::FailFast => "FailFast Error",
-            Self::Internal => "Internal Error",
+            Self::Internal | Self::Return => "Internal Error",
         }
     }
 }
@@ -59,11 +61,21 @@ pub struct RenderError {
     pub stack: Vec<Frame>,
     /// The statement that the database refused.
     pub sql: Option<String>,
+    /// An undefined name or attribute was used.
+    pub(super) undefined: bool,
 }
 
 impl RenderError {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), node: None, location: None, stack: Vec::new(), sql: None }
+        Self {
+            kind,
+            message: message.into(),
+            node: None,
+            location: None,
+            stack: Vec::new(),
+            sql: None,
+            undefined: false,
+        }
     }
 
     /// dbt's `Compilation Error`.

@@ -13,6 +13,7 @@ mod builtins;
 mod context;
 mod error;
 mod filters;
+mod format;
 mod interpret;
 mod macros;
 mod methods;
@@ -31,7 +32,7 @@ pub use context::{
 };
 pub use error::{ErrorKind, Frame, RenderError};
 pub use interpret::Interpreter;
-pub use macros::{Macro, MacroSource, Macros};
+pub use macros::{BuiltinMaterialization, Macro, MacroSource, Macros};
 pub use relation::{Column, EventTimeFilter, Relation, RelationKind};
 pub use resolve::{RefCall, Resolve, Resolved, SourceCall, Version};
 pub use table::{Table, TableColumn};
