@@ -14,4 +14,5 @@
 mod cli;
 mod extract;
 mod harness;
+mod lake;
 mod tidy;
