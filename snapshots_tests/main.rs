@@ -15,6 +15,7 @@ mod cli;
 mod extract;
 mod f1;
 mod harness;
+mod lake;
 mod materialize;
 mod render;
 mod scd2;

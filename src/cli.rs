@@ -335,6 +335,9 @@ pub struct SimulateArgs {
     /// A token that lifts the limits
     #[arg(long)]
     pub token: Option<String>,
+    /// Write the API's base URL to this file once it is served: for scripts, with --port 0
+    #[arg(long, value_name = "FILE")]
+    pub url_file: Option<PathBuf>,
 }
 
 /// `1950..2025`, both included, or one season.
