@@ -12,6 +12,7 @@
 )]
 
 mod cli;
+mod errors;
 mod extract;
 mod harness;
 mod materialize;

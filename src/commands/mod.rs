@@ -7,6 +7,7 @@ mod compile;
 mod completions;
 mod debug;
 mod deps;
+mod docs;
 mod engine;
 mod extract;
 mod init;
@@ -84,6 +85,7 @@ fn run(command: Command, context: &Context) -> Result<ExitStatus, Error> {
         Command::Ls(args) => ls::ls(&args, context),
         Command::Compile(args) => compile::compile(&args, context),
         Command::Deps(args) => deps::deps(&args, context),
+        Command::Docs(args) => docs::docs(&args, context),
         Command::Debug(args) => debug::debug(&args, context),
         Command::Clean(args) => clean::clean(&args, context),
         Command::Init(args) => init::init(&args, context),
