@@ -130,6 +130,8 @@ pub enum Command {
     Build(BuildArgs),
     /// Install the packages of packages.yml or dependencies.yml
     Deps(DepsArgs),
+    /// Write manifest.json and catalog.json for a docs site or a data catalog
+    Docs(DocsArgs),
     /// Show the project, the target and whether it can be reached
     Debug(DebugArgs),
     /// Delete the folders of `clean-targets`
@@ -688,6 +690,37 @@ pub enum PackageKind {
     Hub,
     Git,
     Local,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DocsArgs {
+    #[command(subcommand)]
+    pub command: DocsCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum DocsCommand {
+    /// Compile the project, ask the warehouse for its relations, write manifest.json and catalog.json
+    Generate(Box<DocsGenerateArgs>),
+    /// Not offered: point any docs site at the target folder
+    #[command(hide = true)]
+    Serve,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct DocsGenerateArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Do not compile first
+    #[arg(long)]
+    pub no_compile: bool,
+    /// Write a catalog without relations; the warehouse is not opened
+    #[arg(long)]
+    pub empty_catalog: bool,
+    #[arg(long = "static", hide = true)]
+    pub static_page: bool,
+    #[command(flatten)]
+    pub accepted: AcceptedArgs,
 }
 
 #[derive(Debug, Clone, Default, Args)]

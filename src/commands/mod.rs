@@ -10,6 +10,7 @@ mod datasets;
 mod ddl;
 mod debug;
 mod deps;
+mod docs;
 mod engine;
 mod execute;
 mod extract;
@@ -103,6 +104,7 @@ fn run_command(command: Command, context: &Context) -> Result<ExitStatus, Error>
         Command::Snapshot(args) => snapshot::snapshot(&args, context),
         Command::Build(args) => build::build(&args, context),
         Command::Deps(args) => deps::deps(&args, context),
+        Command::Docs(args) => docs::docs(&args, context),
         Command::Debug(args) => debug::debug(&args, context),
         Command::Clean(args) => clean::clean(&args, context),
         Command::Init(args) => init::init(&args, context),
