@@ -130,6 +130,17 @@ pub enum Command {
     Build(BuildArgs),
     /// Install the packages of packages.yml or dependencies.yml
     Deps(DepsArgs),
+    /// Print the first rows of a node, or of SQL with Jinja
+    Show(ShowArgs),
+    /// Call one macro
+    #[command(name = "run-operation")]
+    RunOperation(RunOperationArgs),
+    /// Run the last command again for what failed or was skipped
+    Retry(RetryArgs),
+    /// Make the relations of --state available under this target's names without copying them
+    Clone(CloneArgs),
+    /// Check how old the sources are
+    Source(SourceArgs),
     /// Write manifest.json and catalog.json for a docs site or a data catalog
     Docs(DocsArgs),
     /// Show the project, the target and whether it can be reached
@@ -337,9 +348,6 @@ pub struct SimulateArgs {
     /// A token that lifts the limits
     #[arg(long)]
     pub token: Option<String>,
-    /// Write the API's base URL to this file once it is served: for scripts, with --port 0
-    #[arg(long, value_name = "FILE")]
-    pub url_file: Option<PathBuf>,
 }
 
 /// `1950..2025`, both included, or one season.
@@ -401,6 +409,70 @@ pub struct ServeArgs {
     /// Port of the lake's S3, 0 for a free one [default: `s3_port` in [serve] of chpipe.toml, else 9000]
     #[arg(long, value_name = "PORT")]
     pub s3_port: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// SQL with Jinja instead of a node: --inline "select * from {{ ref('stg_drivers') }}"
+    #[arg(long, value_name = "SQL")]
+    pub inline: Option<String>,
+    /// How many rows; -1 for all
+    #[arg(long, value_name = "N", default_value_t = 5, allow_negative_numbers = true)]
+    pub limit: i64,
+    /// A table, or JSON
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub output: CompileOutput,
+}
+
+#[derive(Debug, Args)]
+pub struct RunOperationArgs {
+    /// The macro's name, with its package where it is not the project's: dbt_utils.get_url_host
+    #[arg(value_name = "MACRO")]
+    pub name: String,
+    /// Its arguments by name, as YAML: --args '{schema: f1}'
+    #[arg(long, value_name = "YAML")]
+    pub args: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RetryArgs {
+    /// A folder with the run_results.json to go by [default: the target folder]
+    #[arg(long, value_name = "DIR", env = "DBT_STATE")]
+    pub state: Option<PathBuf>,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct CloneArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Replace relations that are there already
+    #[arg(long, short = 'f', env = "DBT_FULL_REFRESH")]
+    pub full_refresh: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SourceArgs {
+    #[command(subcommand)]
+    pub command: SourceCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SourceCommand {
+    /// Compare the newest row of each source with its `freshness`; without a loaded_at_field the table's own time counts
+    Freshness(FreshnessArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct FreshnessArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Where the result goes [default: sources.json in the target folder]
+    #[arg(long, short = 'o', value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@
 
 mod cell;
 mod error;
+mod lease;
 mod relation_info;
 mod templates;
 mod warehouse;
@@ -22,6 +23,7 @@ use crate::{
 
 pub use cell::{json as cell_json, rows as text_rows, text as cell_text};
 pub use error::AdapterError;
+pub use lease::{Lease, LeaseError, LeaseHolder};
 pub use relation_info::{ColumnInfo, RelationInfo};
 pub use templates::Templates;
 pub use warehouse::NodeWarehouse;
