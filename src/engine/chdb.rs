@@ -45,8 +45,9 @@ use super::{
 };
 use crate::interrupt::{self, OnInterrupt, interrupted};
 
-/// Inserted data above this size goes through a file, so that memory stays bounded.
-const SPOOL_ABOVE: usize = 64 << 20;
+/// Inserted data above this size goes through a file, so that memory stays bounded. Large, because libchdb now and then ends
+/// an INSERT FROM INFILE (394) when a statement of another connection is cancelled at that moment (seen on 26.5).
+const SPOOL_ABOVE: usize = 256 << 20;
 
 /// How often a cancel looks for its statement, which may not have reached ClickHouse yet.
 const CANCEL_ATTEMPTS: u32 = 40;
