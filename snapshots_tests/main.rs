@@ -12,6 +12,7 @@
 )]
 
 mod cli;
+mod ddl;
 mod extract;
 mod f1;
 mod harness;
