@@ -22,11 +22,13 @@ use std::{io::Write, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 
+pub(crate) use chdb::{ChdbEngine, ChdbSession};
 pub use column_type::TYPE_KEY;
 pub use error::EngineError;
 pub use install::{Installed, install};
 pub use library::{VERSION as LIBCHDB_VERSION, find as find_library, installed_path};
 pub use lock::{Holder, holder};
+pub(crate) use open::open_directory;
 pub use open::{OpenOptions, open};
 
 /// A warehouse. Cheap to share; sessions are opened from it.
@@ -206,6 +208,15 @@ impl Capabilities {
         self.lightweight_update = self.version >= (25, 7);
         self.lightweight_delete = self.version >= (22, 8);
         self
+    }
+}
+
+impl Capabilities {
+    /// Whether parts that REPLACE PARTITION has replaced stay on disk until a statement that clears them. libchdb runs no
+    /// cleaning in the background, and a part that is still there when the directory is opened again is active again:
+    /// nothing covers it (tried on 26.5). A server clears them within seconds.
+    pub fn keeps_replaced_parts(&self) -> bool {
+        self.named_collections_from_config
     }
 }
 
