@@ -99,6 +99,12 @@ pub enum Command {
     Transform(TransformArgs),
     /// Extract and transform a range of seasons, one after the other, for as long as the API's limits make it take
     Backfill(BackfillArgs),
+    /// Bring the warehouse's DDL to what the Silver files and the table specs say: plan, show, apply
+    Migrate(MigrateArgs),
+    /// Insert the Silver objects that are not in the raw tables yet, each exactly once
+    Load(LoadArgs),
+    /// Generate DDL to look at, or a table spec for any Parquet on S3
+    Ddl(DdlArgs),
     /// Install libchdb, or show which one is used
     Engine(EngineArgs),
     /// Run SQL in the target's schema and print the result
@@ -112,14 +118,173 @@ pub enum Command {
     Ls(LsArgs),
     /// Write the SQL of models, tests and snapshots to target/compiled
     Compile(CompileArgs),
+    /// Build the selected models
+    Run(RunArgs),
+    /// Run the selected data tests and unit tests
+    Test(TestArgs),
+    /// Load the selected CSV files
+    Seed(SeedArgs),
+    /// Take up what changed in the sources of the selected snapshots
+    Snapshot(SnapshotArgs),
+    /// Seeds, models, snapshots and their tests in graph order; nothing is built on what fails its tests
+    Build(BuildArgs),
+    /// Install the packages of packages.yml or dependencies.yml
+    Deps(DepsArgs),
+    /// Print the first rows of a node, or of SQL with Jinja
+    Show(ShowArgs),
+    /// Call one macro
+    #[command(name = "run-operation")]
+    RunOperation(RunOperationArgs),
+    /// Run the last command again for what failed or was skipped
+    Retry(RetryArgs),
+    /// Make the relations of --state available under this target's names without copying them
+    Clone(CloneArgs),
+    /// Check how old the sources are
+    Source(SourceArgs),
+    /// Write manifest.json and catalog.json for a docs site or a data catalog
+    Docs(DocsArgs),
     /// Show the project, the target and whether it can be reached
     Debug(DebugArgs),
     /// Delete the folders of `clean-targets`
     Clean(CleanArgs),
     /// Start a new dbt project
     Init(InitArgs),
+    /// Serve the embedded warehouse over ClickHouse's HTTP interface, and a directory lake over S3, until interrupted
+    Serve(ServeArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct MigrateArgs {
+    #[command(subcommand)]
+    pub command: Option<MigrateCommand>,
+    /// Show the plan and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Change nothing, and exit with 1 when there is something to do (for CI)
+    #[arg(long)]
+    pub check: bool,
+    /// Write the plan to a file for `chpipe migrate apply`, and change nothing
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// How the plan is shown
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: PlanFormat,
+    /// An object that may lose data (`raw.raw_results`), repeatable; nothing else ever loses any
+    #[arg(long, value_name = "OBJECT", value_delimiter = ',')]
+    pub allow_destructive: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum MigrateCommand {
+    /// Apply a plan of `--out`; refused when the warehouse has changed since
+    Apply(MigrateApplyArgs),
+    /// Show what is applied, pending and left of rebuilt tables
+    Status,
+    /// Show all migrations with time, checksum and outcome
+    History,
+    /// Put the old version of the last rebuilt tables back, as long as it is kept
+    Undo,
+}
+
+#[derive(Debug, Args)]
+pub struct MigrateApplyArgs {
+    /// The plan
+    pub plan: PathBuf,
+    /// An object that may lose data (`raw.raw_results`), repeatable
+    #[arg(long, value_name = "OBJECT", value_delimiter = ',')]
+    pub allow_destructive: Vec<String>,
+}
+
+/// How a plan is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    Text,
+    Json,
+    Sql,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct LoadArgs {
+    #[command(subcommand)]
+    pub command: Option<LoadCommand>,
+    /// Who reads the objects: chpipe now, or ClickHouse's S3Queue from now on [default: `mode` of [load] in chpipe.toml]
+    #[arg(long, value_name = "MODE")]
+    pub mode: Option<LoadMode>,
+    /// Only these datasets (endpoints), repeatable
+    #[arg(long, short = 'e', value_name = "NAME", value_delimiter = ',')]
+    pub endpoint: Vec<String>,
+    /// Load this object again, replacing its rows; repeatable, a key or a part of one
+    #[arg(long, value_name = "KEY")]
+    pub reload: Vec<String>,
+    /// Show what would be loaded and load nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LoadCommand {
+    /// Show the objects loaded, pending and failed, and why
+    Status,
+}
+
+/// Who moves rows into the raw tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LoadMode {
+    /// chpipe inserts the objects that are missing
+    Batch,
+    /// S3Queue tables and their views insert new objects by themselves
+    Queue,
+}
+
+#[derive(Debug, Args)]
+pub struct DdlArgs {
+    #[command(subcommand)]
+    pub command: DdlCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DdlCommand {
+    /// Write the DDL of every dataset to ddl/generated/, for reviewers
+    Generate(DdlGenerateArgs),
+    /// Print the DDL of one dataset
+    Show(DdlShowArgs),
+    /// Read the schema of any Parquet and write a table spec for it
+    Infer(DdlInferArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct DdlGenerateArgs {
+    /// Write nothing, and exit with 1 when a file is not as it would be written (for CI)
+    #[arg(long)]
+    pub check: bool,
+    /// Look at the lake's files too, not only at the endpoints' definitions and the specs
+    #[arg(long)]
+    pub lake: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DdlShowArgs {
+    /// The dataset: `results`
+    pub name: String,
+}
+
+#[derive(Debug, Args)]
+pub struct DdlInferArgs {
+    /// Parquet files: `s3://bucket/path/**.parquet`
+    pub source: String,
+    /// Name of the dataset: the tables are `ext_<name>` and `raw_<name>`
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// The bucket is public: send unsigned requests
+    #[arg(long)]
+    pub no_sign_request: bool,
+    /// Print the spec instead of writing ddl/tables/<name>.yml
+    #[arg(long)]
+    pub stdout: bool,
 }
 
 #[derive(Debug, Args)]
@@ -194,6 +359,120 @@ fn parse_seasons(text: &str) -> Result<std::ops::RangeInclusive<u16>, String> {
     };
     let (first, last) = (season(first)?, season(last)?);
     if first > last { Err(format!("{first} comes after {last}")) } else { Ok(first..=last) }
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct SeedArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct SnapshotArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Port of the HTTP interface, 0 for a free one [default: `port` in [serve] of chpipe.toml, else 8123]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// Port of the lake's S3, 0 for a free one [default: `s3_port` in [serve] of chpipe.toml, else 9000]
+    #[arg(long, value_name = "PORT")]
+    pub s3_port: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// SQL with Jinja instead of a node: --inline "select * from {{ ref('stg_drivers') }}"
+    #[arg(long, value_name = "SQL")]
+    pub inline: Option<String>,
+    /// How many rows; -1 for all
+    #[arg(long, value_name = "N", default_value_t = 5, allow_negative_numbers = true)]
+    pub limit: i64,
+    /// A table, or JSON
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub output: CompileOutput,
+}
+
+#[derive(Debug, Args)]
+pub struct RunOperationArgs {
+    /// The macro's name, with its package where it is not the project's: dbt_utils.get_url_host
+    #[arg(value_name = "MACRO")]
+    pub name: String,
+    /// Its arguments by name, as YAML: --args '{schema: f1}'
+    #[arg(long, value_name = "YAML")]
+    pub args: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RetryArgs {
+    /// A folder with the run_results.json to go by [default: the target folder]
+    #[arg(long, value_name = "DIR", env = "DBT_STATE")]
+    pub state: Option<PathBuf>,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct CloneArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Replace relations that are there already
+    #[arg(long, short = 'f', env = "DBT_FULL_REFRESH")]
+    pub full_refresh: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SourceArgs {
+    #[command(subcommand)]
+    pub command: SourceCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SourceCommand {
+    /// Compare the newest row of each source with its `freshness`; without a loaded_at_field the table's own time counts
+    Freshness(FreshnessArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct FreshnessArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Where the result goes [default: sources.json in the target folder]
+    #[arg(long, short = 'o', value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -483,6 +762,37 @@ pub enum PackageKind {
     Hub,
     Git,
     Local,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DocsArgs {
+    #[command(subcommand)]
+    pub command: DocsCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum DocsCommand {
+    /// Compile the project, ask the warehouse for its relations, write manifest.json and catalog.json
+    Generate(Box<DocsGenerateArgs>),
+    /// Not offered: point any docs site at the target folder
+    #[command(hide = true)]
+    Serve,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct DocsGenerateArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Do not compile first
+    #[arg(long)]
+    pub no_compile: bool,
+    /// Write a catalog without relations; the warehouse is not opened
+    #[arg(long)]
+    pub empty_catalog: bool,
+    #[arg(long = "static", hide = true)]
+    pub static_page: bool,
+    #[command(flatten)]
+    pub accepted: AcceptedArgs,
 }
 
 #[derive(Debug, Clone, Default, Args)]

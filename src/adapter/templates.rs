@@ -16,6 +16,7 @@ macro_rules! embedded {
 
 /// Name and text of each built-in template.
 const EMBEDDED: &[(&str, &str)] = embedded![
+    "data_test/evaluate.sql",
     "materialize/alter.sql",
     "materialize/clone.sql",
     "materialize/create_database.sql",

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::{
     Error,
     cli::{CompileArgs, CompileOutput},
-    commands::{Context, ExitStatus, parse},
+    commands::{Context, ExitStatus, offline::Offline, parse},
     project::{
         Compiled, Compiler, Defer, LoadOptions, PreviousState, ProjectError, Resolver, ResourceType, Selector,
         Workspace, write_manifest,
@@ -16,14 +16,18 @@ use crate::{
     render::SilentEvents,
 };
 
+/// Models that only want to know whether they exist compile without a warehouse.
+const OFFLINE: Offline = Offline { reason: "this command did not open it" };
+
 /// What dbt compiles.
-const KINDS: [ResourceType; 6] = [
+const KINDS: [ResourceType; 7] = [
     ResourceType::Model,
     ResourceType::Snapshot,
     ResourceType::Seed,
     ResourceType::Test,
     ResourceType::Analysis,
     ResourceType::UnitTest,
+    ResourceType::Operation,
 ];
 
 /// Compiles the selected nodes, writes their SQL and manifest.json, and prints what was named alone.
@@ -51,16 +55,12 @@ pub(super) fn compile(args: &CompileArgs, context: &Context) -> Result<ExitStatu
     let events = SilentEvents;
     let compiler = Compiler::new(&workspace, &resolver, &events);
     if let Some(sql) = &args.inline {
-        let compiled = compiler.compile_inline(sql, None)?;
+        let compiled = compiler.compile_inline(sql, Some(&OFFLINE))?;
         print(args, context, "inline_query", &compiled);
         return Ok(ExitStatus::Success);
     }
     let ids: Vec<&String> = selection.ids.iter().filter(|id| has_sql(&workspace, id)).collect();
-    let failures = compile_all(&compiler, &ids);
-    write_manifest(&workspace.manifest, &compiler.compiled(), &context.invocation, workspace.target_path())?;
-    if let Some(error) = failures.into_iter().next() {
-        return Err(Error::SharedProject(error));
-    }
+    compile_and_write(&workspace, &compiler, &ids, context)?;
     context.printer.line(&parse::found(&workspace));
     // dbt prints the SQL of nodes that were asked for by name.
     if !args.selection.select.is_empty() {
@@ -73,6 +73,35 @@ pub(super) fn compile(args: &CompileArgs, context: &Context) -> Result<ExitStatu
         }
     }
     Ok(ExitStatus::Success)
+}
+
+/// Compiles the ids where `compile` says so, and writes manifest.json: for `docs generate`.
+pub(super) fn write_selected(
+    workspace: &Workspace,
+    ids: &[String],
+    compile: bool,
+    context: &Context,
+) -> Result<(), Error> {
+    let resolver = Resolver::new(workspace, ids.to_vec(), false, None);
+    let events = SilentEvents;
+    let compiler = Compiler::new(workspace, &resolver, &events);
+    let ids: Vec<&String> = ids.iter().filter(|id| compile && has_sql(workspace, id)).collect();
+    compile_and_write(workspace, &compiler, &ids, context)
+}
+
+/// manifest.json is written even where a node failed, with the others compiled.
+fn compile_and_write(
+    workspace: &Workspace,
+    compiler: &Compiler<'_>,
+    ids: &[&String],
+    context: &Context,
+) -> Result<(), Error> {
+    let failures = compile_all(compiler, ids);
+    write_manifest(&workspace.manifest, &compiler.compiled(), &context.invocation, workspace.target_path())?;
+    match failures.into_iter().next() {
+        Some(error) => Err(Error::SharedProject(error)),
+        None => Ok(()),
+    }
 }
 
 fn previous_state(args: &CompileArgs, workspace: &Workspace) -> Result<Option<PreviousState>, ProjectError> {
@@ -111,7 +140,7 @@ fn compile_all(compiler: &Compiler<'_>, ids: &[&String]) -> Vec<Arc<ProjectError
         loop {
             let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let Some(id) = ids.get(at) else { return failed };
-            if let Err(error) = compiler.compile(id, None) {
+            if let Err(error) = compiler.compile(id, Some(&OFFLINE)) {
                 failed.push((at, error));
             }
         }

@@ -29,7 +29,7 @@ use arrow::{
     array::RecordBatch,
     datatypes::{Schema, SchemaRef},
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tempfile::{SpooledData, SpooledTempFile};
 use uuid::Uuid;
 
@@ -41,7 +41,7 @@ use super::{
     native_format::{self, Columns, NativeReader},
     native_writer::NativeWriter,
     quote_string,
-    statement::{Kind, Statement, set_assignments},
+    statement::{Kind, Statement, TokenKind, Tokens, set_assignments},
 };
 use crate::interrupt::{self, OnInterrupt, interrupted};
 
@@ -57,11 +57,18 @@ static CONNECTIONS: Mutex<Vec<ConnectionState>> = Mutex::new(Vec::new());
 /// libchdb starts and stops as a whole with its first and last connection; one of that at a time.
 static CONNECTING: Mutex<()> = Mutex::new(());
 
+/// Held for reading during every call into libchdb; the exit handler takes it for writing and keeps it.
+static CALLS: RwLock<()> = RwLock::new(());
+
 #[derive(Clone, Copy)]
 struct ConnectionState {
     pointer: usize,
-    busy: bool,
+    /// The result handle of its running stream, or 0.
+    stream: usize,
 }
+
+/// How long the exit handler waits for calls that are under way.
+const EXIT_WAIT: Duration = Duration::from_secs(5);
 
 /// A libchdb connection; closed when dropped.
 struct Connection {
@@ -77,6 +84,7 @@ unsafe impl Sync for Connection {}
 impl Connection {
     fn open(library: &'static Library, arguments: &[CString]) -> Option<Self> {
         let mut pointers: Vec<*mut c_char> = arguments.iter().map(|text| text.as_ptr().cast_mut()).collect();
+        let _call = CALLS.read();
         let _one_at_a_time = CONNECTING.lock();
         // SAFETY: `argc` strings that live through the call; libchdb copies them.
         let pointer = unsafe { (library.connect)(pointers.len().try_into().ok()?, pointers.as_mut_ptr()) };
@@ -84,7 +92,7 @@ impl Connection {
             return None;
         }
         close_at_exit();
-        CONNECTIONS.lock().push(ConnectionState { pointer: pointer as usize, busy: false });
+        CONNECTIONS.lock().push(ConnectionState { pointer: pointer as usize, stream: 0 });
         Some(Self { library, pointer })
     }
 
@@ -93,11 +101,11 @@ impl Connection {
         unsafe { *self.pointer }
     }
 
-    /// Marks a statement as running; at exit such a connection cannot be closed.
-    fn set_busy(&self, busy: bool) {
+    /// Tells the exit handler which stream it has to cancel before it closes the connection.
+    fn set_stream(&self, stream: Option<&OwnedResult>) {
         let mut connections = CONNECTIONS.lock();
         if let Some(state) = connections.iter_mut().find(|state| state.pointer == self.pointer as usize) {
-            state.busy = busy;
+            state.stream = stream.map_or(0, |stream| stream.raw() as usize);
         }
     }
 
@@ -123,7 +131,7 @@ impl Connection {
         };
         let (names, name_lengths) = pointers(|(name, _)| name);
         let (values, value_lengths) = pointers(|(_, value)| value);
-        self.set_busy(true);
+        let _call = CALLS.read();
         // SAFETY: every pointer comes with its length and lives through the call.
         let raw = unsafe {
             function(
@@ -139,7 +147,6 @@ impl Connection {
                 parameters.len(),
             )
         };
-        self.set_busy(false);
         // SAFETY: a fresh result of this library.
         unsafe { OwnedResult::new(self.library, raw) }
     }
@@ -147,39 +154,76 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        let _call = CALLS.read();
         let _one_at_a_time = CONNECTING.lock();
         let mut connections = CONNECTIONS.lock();
         let Some(index) = connections.iter().position(|state| state.pointer == self.pointer as usize) else { return };
-        connections.swap_remove(index);
+        connections.remove(index);
         drop(connections);
         // SAFETY: nobody else has this connection, and no statement runs on it: a session is borrowed by its stream.
         unsafe { (self.library.close)(self.pointer) }
     }
 }
 
-/// Registers, once, the handler that closes what is open when the process exits.
+/// Registers, once, the handler that ends the process where a connection is still open when it exits.
 fn close_at_exit() {
     static REGISTERED: OnceLock<()> = OnceLock::new();
     REGISTERED.get_or_init(|| {
-        // SAFETY: the handler takes and answers nothing. Registered after libchdb's own, it runs before them.
-        unsafe { libc::atexit(close_all) };
+        // SAFETY: the handler is a function that lives as long as the process. Registered after libchdb's own, it runs before
+        // them.
+        #[cfg(target_os = "linux")]
+        unsafe {
+            on_exit(leave_with, std::ptr::null_mut());
+        }
+        // SAFETY: as above.
+        #[cfg(not(target_os = "linux"))]
+        unsafe {
+            libc::atexit(leave);
+        }
     });
 }
 
-extern "C" fn close_all() {
-    let mut connections = std::mem::take(&mut *CONNECTIONS.lock());
-    if connections.iter().any(|state| state.busy) {
-        // Another thread is inside libchdb: nothing can be closed under it, so the process ends here, without the
-        // static destructors that would crash. MergeTree is safe against that.
-        // SAFETY: ends the process.
-        unsafe { libc::_exit(if interrupted() { interrupt::EXIT_CODE.into() } else { 2 }) }
+#[cfg(target_os = "linux")]
+unsafe extern "C" {
+    /// atexit with the exit status. <https://man7.org/linux/man-pages/man3/on_exit.3.html>
+    fn on_exit(handler: extern "C" fn(libc::c_int, *mut libc::c_void), argument: *mut libc::c_void) -> libc::c_int;
+}
+
+#[cfg(target_os = "linux")]
+extern "C" fn leave_with(status: libc::c_int, _argument: *mut libc::c_void) {
+    end_process(status);
+}
+
+#[cfg(not(target_os = "linux"))]
+extern "C" fn leave() {
+    end_process(2);
+}
+
+/// Cancels what runs and ends the process past the static destructors. Those that libchdb registered after this handler have
+/// run already, so that closing a connection now would crash, as would leaving it to the others; MergeTree is safe against
+/// an end without either. It works on a thread of its own: this one's thread-locals, libchdb's among them, are gone.
+fn end_process(status: libc::c_int) {
+    if CONNECTIONS.try_lock().is_some_and(|connections| connections.is_empty()) {
+        return;
     }
-    // A later connection may use what an earlier one set up.
-    if let Some(library) = library::loaded() {
-        while let Some(state) = connections.pop() {
-            // SAFETY: no statement runs, and the entry was taken from the list, so nobody else closes it.
-            unsafe { (library.close)(state.pointer as *mut RawConnection) }
+    let ending = std::thread::Builder::new().name("close".into()).spawn(move || {
+        if let Some(warehouse) = OPEN.try_lock().and_then(|open| open.upgrade()) {
+            warehouse.cancel_all();
+            // Nothing of it is closed any more.
+            std::mem::forget(warehouse);
         }
+        let finished = CALLS.try_write_for(EXIT_WAIT).map(std::mem::forget).is_some();
+        let status = match (finished, interrupted()) {
+            (_, true) => interrupt::EXIT_CODE.into(),
+            (true, false) => status,
+            (false, false) => 2,
+        };
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(status) }
+    });
+    if let Ok(ending) = ending {
+        // It does not come back but by a panic, which has said so.
+        let _ = ending.join();
     }
 }
 
@@ -204,11 +248,13 @@ struct Warehouse {
 struct Running {
     /// Its `log_comment`.
     tag: String,
+    /// Whether it changes nothing.
+    reads: bool,
     cancelled: AtomicBool,
 }
 
 /// The embedded engine.
-pub(super) struct ChdbEngine {
+pub(crate) struct ChdbEngine {
     warehouse: Arc<Warehouse>,
     _on_interrupt: OnInterrupt,
 }
@@ -224,7 +270,7 @@ pub(super) struct Configuration<'a> {
 static OPEN: Mutex<Weak<Warehouse>> = Mutex::new(Weak::new());
 
 /// The engine over `path` that this process has open already, if any.
-pub(super) fn already_open(path: &Path, xml: &str) -> Result<Option<Arc<dyn Engine>>, EngineError> {
+pub(super) fn already_open(path: &Path, xml: &str) -> Result<Option<ChdbEngine>, EngineError> {
     let Some(warehouse) = OPEN.lock().upgrade() else { return Ok(None) };
     let refuse = |reason: String| EngineError::Open { path: path.to_owned(), reason };
     if warehouse.path != path {
@@ -234,7 +280,7 @@ pub(super) fn already_open(path: &Path, xml: &str) -> Result<Option<Arc<dyn Engi
     if warehouse.configuration != xml {
         return Err(refuse("this process has it open with other named collections or another ZooKeeper".into()));
     }
-    Ok(Some(Arc::new(ChdbEngine::over(warehouse))))
+    Ok(Some(ChdbEngine::over(warehouse)))
 }
 
 impl ChdbEngine {
@@ -336,15 +382,46 @@ impl Warehouse {
     }
 }
 
-impl Engine for ChdbEngine {
-    fn connect(&self) -> Result<Box<dyn Session>, EngineError> {
+impl ChdbEngine {
+    /// A session with what only this engine can do, for [`crate::serve`].
+    pub(crate) fn connect_session(&self) -> Result<ChdbSession, EngineError> {
         let connection = self.warehouse.connect()?;
-        Ok(Box::new(ChdbSession {
+        Ok(ChdbSession {
             connection,
             warehouse: Arc::clone(&self.warehouse),
             settings: BTreeMap::new(),
             unclean: false,
-        }))
+        })
+    }
+
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.warehouse.path
+    }
+
+    /// Cancels a statement that only reads; another one runs on.
+    pub(crate) fn cancel_reading(&self, query_id: &str) {
+        let reads = self.warehouse.running.lock().get(query_id).is_some_and(|running| running.reads);
+        if reads {
+            // Its client is gone: nobody is left to tell.
+            let _ = self.cancel(query_id);
+        }
+    }
+
+    /// Cancels whatever runs.
+    pub(crate) fn cancel_all(&self) {
+        self.warehouse.cancel_all();
+    }
+
+    /// Whether a statement of this id is under way.
+    pub(crate) fn is_running(&self, query_id: &str) -> bool {
+        self.warehouse.running.lock().contains_key(query_id)
+    }
+}
+
+impl Engine for ChdbEngine {
+    fn connect(&self) -> Result<Box<dyn Session>, EngineError> {
+        Ok(Box::new(self.connect_session()?))
     }
 
     fn cancel(&self, query_id: &str) -> Result<(), EngineError> {
@@ -371,7 +448,7 @@ impl Engine for ChdbEngine {
 }
 
 /// A connection with its own settings, current database and temporary tables.
-struct ChdbSession {
+pub(crate) struct ChdbSession {
     // Before the warehouse, which closes the directory with its last connection.
     connection: Connection,
     warehouse: Arc<Warehouse>,
@@ -391,7 +468,7 @@ struct Begun {
 
 impl ChdbSession {
     /// Puts the statement's settings and tag in place.
-    fn begin(&mut self, options: &QueryOptions) -> Result<Begun, EngineError> {
+    fn begin(&mut self, reads: bool, options: &QueryOptions) -> Result<Begun, EngineError> {
         let query_id = options.query_id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
         let number = self.warehouse.statements.fetch_add(1, Ordering::Relaxed);
         let comment = options.settings.iter().find(|(name, _)| name == "log_comment").map(|(_, value)| value.clone());
@@ -405,7 +482,7 @@ impl ChdbSession {
         }
         let set = format!("SET {}", assignments.join(", "));
         self.run_plain(&set, &query_id)?;
-        let running = Arc::new(Running { tag, cancelled: AtomicBool::new(false) });
+        let running = Arc::new(Running { tag, reads, cancelled: AtomicBool::new(false) });
         self.warehouse.running.lock().insert(query_id.clone(), Arc::clone(&running));
         let restore = (!restore.is_empty()).then(|| format!("SET {}", restore.join(", ")));
         Ok(Begun { query_id, running, restore, started: Instant::now() })
@@ -450,7 +527,8 @@ impl ChdbSession {
         format: &str,
         options: &QueryOptions,
     ) -> Result<(OwnedResult, QuerySummary), EngineError> {
-        let begun = self.begin(options)?;
+        let start = String::from_utf8_lossy(&sql[..sql.len().min(4096)]);
+        let begun = self.begin(matches!(Statement::read(&start).kind, Kind::Select | Kind::Rows), options)?;
         let result = self.connection.query(sql, format, &options.parameters);
         self.end(&begun);
         let result = result?;
@@ -459,6 +537,44 @@ impl ChdbSession {
         }
         let summary = begun.summary(Some(&result));
         Ok((result, summary))
+    }
+
+    /// `KILL QUERY`: `query_id` in its condition means the ids that chpipe gave, and it never waits (a killed statement
+    /// stays in the list until its connection runs another).
+    pub(crate) fn kill(
+        &mut self,
+        sql: &str,
+        format: &str,
+        options: &QueryOptions,
+        out: &mut dyn Write,
+    ) -> Result<QuerySummary, EngineError> {
+        let running: Vec<(String, Arc<Running>)> =
+            self.warehouse.running.lock().iter().map(|(id, running)| (id.clone(), Arc::clone(running))).collect();
+        // An array of nothing has no type that transform() takes; '' is the comment of no statement of ours.
+        let list = |texts: Vec<&str>| std::iter::once("").chain(texts).map(quote_string).collect::<Vec<_>>().join(", ");
+        let tags = list(running.iter().map(|(_, running)| running.tag.as_str()).collect());
+        let ids = list(running.iter().map(|(id, _)| id.as_str()).collect());
+        let id_of = format!("transform(Settings['log_comment'], [{tags}], [{ids}], query_id)");
+        let mut text = String::with_capacity(sql.len() + id_of.len());
+        for token in Tokens::new(sql) {
+            match token.text(sql) {
+                word if token.kind == TokenKind::Word && word.eq_ignore_ascii_case("query_id") => text.push_str(&id_of),
+                word if token.kind == TokenKind::Word && word.eq_ignore_ascii_case("SYNC") => text.push_str("ASYNC"),
+                other => text.push_str(other),
+            }
+        }
+        self.write_in_one_piece(&text, format, options, out)
+    }
+
+    /// Inserts data that is encoded already: `statement` is everything before FORMAT.
+    pub(crate) fn insert_data(
+        &mut self,
+        statement: &str,
+        format: &str,
+        data: SpooledTempFile,
+        options: &QueryOptions,
+    ) -> Result<QuerySummary, EngineError> {
+        self.insert_spooled(statement, format, data, options)
     }
 
     /// Inserts encoded data: behind the statement where libchdb can take it there, else from a file without a name.
@@ -518,7 +634,7 @@ impl ChdbSession {
         format: &str,
         options: &QueryOptions,
     ) -> Result<Started<'a>, EngineError> {
-        let begun = self.begin(options)?;
+        let begun = self.begin(true, options)?;
         let handle = match self.connection.stream(sql.as_bytes(), format, &options.parameters) {
             Ok(handle) => handle,
             Err(error) => {
@@ -534,8 +650,8 @@ impl ChdbSession {
             }
             return Err(begun.error(&text));
         }
-        self.connection.set_busy(true);
-        Ok(Started::Stream(Chunks { session: Some(self), handle: Some(handle), begun, done: false, counters: None }))
+        self.connection.set_stream(Some(&handle));
+        Ok(Started::Stream(Chunks { session: Some(self), handle: Some(handle), begun, done: false, read: (0, 0) }))
     }
 
     /// Reads a whole result as batches.
@@ -621,7 +737,8 @@ struct Chunks<'a> {
     handle: Option<OwnedResult>,
     begun: Begun,
     done: bool,
-    counters: Option<QuerySummary>,
+    /// Rows and bytes read so far: every chunk says what was read for it.
+    read: (u64, u64),
 }
 
 impl<'a> Chunks<'a> {
@@ -635,12 +752,14 @@ impl<'a> Chunks<'a> {
         let Some(session) = &mut self.session else { return };
         if let Some(handle) = self.handle.take() {
             let connection = &session.connection;
+            let call = CALLS.read();
+            connection.set_stream(None);
             if !self.done {
                 // SAFETY: both are live, and no fetch is under way.
                 unsafe { (connection.library.stream_cancel)(connection.raw(), handle.raw()) };
             }
             drop(handle);
-            connection.set_busy(false);
+            drop(call);
             session.end(&self.begun);
         }
     }
@@ -651,6 +770,7 @@ impl<'a> Chunks<'a> {
             return Ok(None);
         };
         let connection = &session.connection;
+        let _call = CALLS.read();
         // SAFETY: the connection and the stream are live, and this session is borrowed: nobody else fetches.
         let raw = unsafe { (connection.library.stream_fetch)(connection.raw(), handle.raw()) };
         // SAFETY: a fresh result of this library.
@@ -663,16 +783,18 @@ impl<'a> Chunks<'a> {
             }
             return Err(self.begun.error(&text));
         }
+        let (rows, bytes, ..) = chunk.counters();
+        self.read.0 += rows;
+        self.read.1 += bytes;
         if chunk.bytes().is_empty() {
             self.done = true;
-            self.counters = Some(self.begun.summary(Some(&chunk)));
             return Ok(None);
         }
         Ok(Some(chunk))
     }
 
     fn summary(&self) -> QuerySummary {
-        self.counters.clone().unwrap_or_else(|| self.begun.summary(None))
+        QuerySummary { read_rows: self.read.0, read_bytes: self.read.1, ..self.begun.summary(None) }
     }
 }
 
@@ -844,6 +966,10 @@ fn check_single(statement: &Statement<'_>, options: &QueryOptions) -> Result<(),
     };
     if statement.several {
         return refuse("Syntax error (Multi-statements are not allowed)");
+    }
+    if statement.reads_input {
+        // libchdb runs it, reads nothing and says nothing.
+        return Err(EngineError::Unsupported { engine: "embedded", feature: "input() in an INSERT".into() });
     }
     if statement.kind == Kind::Empty {
         return refuse("Syntax error: Empty query");

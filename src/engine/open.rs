@@ -6,11 +6,14 @@ use std::{fmt::Write as _, path::Path, sync::Arc, time::Duration};
 use super::{
     Engine, EngineError,
     chdb::{self, ChdbEngine, Configuration},
+    http::HttpEngine,
     library,
-    lock::{Acquired, DirectoryLock},
+    lock::{Acquired, DirectoryLock, Holder},
+    native::NativeEngine,
+    note::read_note,
 };
 use crate::{
-    config::{Connection, EngineSettings, Settings, Target},
+    config::{Connection, EngineSettings, Secret, Settings, Target},
     lake::BucketAccess,
 };
 
@@ -46,12 +49,39 @@ impl OpenOptions {
 pub fn open(target: &Target, options: &OpenOptions) -> Result<Arc<dyn Engine>, EngineError> {
     match &target.connection {
         Connection::Embedded { path } => open_embedded(path, options),
-        Connection::Http(_) => Err(EngineError::Unsupported { engine: "http", feature: "this build".into() }),
-        Connection::Native(_) => Err(EngineError::Unsupported { engine: "native", feature: "this build".into() }),
+        Connection::Http(server) => Ok(Arc::new(HttpEngine::open(server)?)),
+        Connection::Native(server) => Ok(Arc::new(NativeEngine::open(server)?)),
     }
 }
 
 fn open_embedded(path: &Path, options: &OpenOptions) -> Result<Arc<dyn Engine>, EngineError> {
+    match open_or(path, options, |holder| served_by(path, holder))? {
+        Acquired::OtherWay(engine) => Ok(engine),
+        Acquired::Lock(engine) => Ok(engine),
+    }
+}
+
+/// The way through a `chpipe serve` that holds the directory, once it answers.
+fn served_by(path: &Path, holder: &Holder) -> Option<Arc<dyn Engine>> {
+    let note = read_note(path).filter(|note| note.pid == holder.pid)?;
+    let engine = HttpEngine::open_url(&note.url, &note.user, Secret::new(note.password)).ok()?;
+    tracing::debug!("the warehouse is served by process {}: going through {}", holder.pid, note.url);
+    Some(Arc::new(engine))
+}
+
+/// Opens a directory in this process and no other way.
+pub(crate) fn open_directory(path: &Path, options: &OpenOptions) -> Result<Arc<ChdbEngine>, EngineError> {
+    match open_or(path, options, |_| None)? {
+        Acquired::OtherWay(engine) | Acquired::Lock(engine) => Ok(engine),
+    }
+}
+
+/// Opens a directory; while another process has it, `meanwhile` may find another way to it.
+fn open_or<T>(
+    path: &Path,
+    options: &OpenOptions,
+    meanwhile: impl FnMut(&Holder) -> Option<T>,
+) -> Result<Acquired<Arc<ChdbEngine>, T>, EngineError> {
     // One name for one directory, so that two ways of writing it are the same warehouse.
     let absolute = std::path::absolute(path)
         .and_then(|path| fs_err::create_dir_all(&path).map(|()| path))
@@ -62,15 +92,14 @@ fn open_embedded(path: &Path, options: &OpenOptions) -> Result<Arc<dyn Engine>, 
     static OPENING: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
     let _one_at_a_time = OPENING.lock();
     if let Some(engine) = chdb::already_open(&absolute, &xml)? {
-        return Ok(engine);
+        return Ok(Acquired::Lock(Arc::new(engine)));
     }
     let library = library::find(&options.engine)?;
-    let lock = DirectoryLock::acquire(&absolute, options.lock_timeout, |_| None::<Arc<dyn Engine>>)?;
-    match lock {
-        Acquired::OtherWay(engine) => Ok(engine),
+    match DirectoryLock::acquire(&absolute, options.lock_timeout, meanwhile)? {
+        Acquired::OtherWay(other) => Ok(Acquired::OtherWay(other)),
         Acquired::Lock(lock) => {
             let configuration = Configuration { library: &library, path: &absolute, xml };
-            Ok(Arc::new(ChdbEngine::open(configuration, lock)?))
+            Ok(Acquired::Lock(Arc::new(ChdbEngine::open(configuration, lock)?)))
         }
     }
 }

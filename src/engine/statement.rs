@@ -34,14 +34,26 @@ pub(crate) struct Statement<'a> {
     pub(crate) several: bool,
     /// Where the statement ends, before a semicolon.
     pub(crate) end: usize,
+    /// Where FORMAT, or VALUES, of an INSERT with data begins.
+    pub(crate) data_keyword: Option<usize>,
+    /// Whether an INSERT reads from the `input()` table function.
+    pub(crate) reads_input: bool,
     /// WITH TOTALS, or a word that asks for something a stream of blocks cannot show.
     pub(crate) whole_result: bool,
 }
 
 impl<'a> Statement<'a> {
     pub(crate) fn read(sql: &'a str) -> Self {
-        let mut statement =
-            Self { kind: Kind::Empty, format: None, data: None, several: false, end: sql.len(), whole_result: false };
+        let mut statement = Self {
+            kind: Kind::Empty,
+            format: None,
+            data: None,
+            several: false,
+            end: sql.len(),
+            data_keyword: None,
+            reads_input: false,
+            whole_result: false,
+        };
         let mut tokens = Tokens::new(sql).filter(|token| token.kind != TokenKind::Space);
         let Some(first) = tokens.by_ref().find(|token| token.text(sql) != "(") else { return statement };
         statement.kind = match first.text(sql).to_ascii_uppercase().as_str() {
@@ -61,6 +73,18 @@ impl<'a> Statement<'a> {
         statement
     }
 
+    /// The text without its FORMAT clause.
+    pub(crate) fn without_format(&self, sql: &'a str) -> String {
+        let (Some(format), None) = (self.format, self.data) else { return sql.to_owned() };
+        // Both are slices of the same text.
+        let start = format.as_ptr() as usize - sql.as_ptr() as usize;
+        let tokens: Vec<Token> = Tokens::new(&sql[..start]).filter(|token| token.kind != TokenKind::Space).collect();
+        match tokens.last() {
+            Some(keyword) => format!("{}{}", &sql[..keyword.range.start], &sql[start + format.len()..]),
+            None => sql.to_owned(),
+        }
+    }
+
     /// `INSERT INTO [TABLE|FUNCTION] name [(columns)] [SETTINGS …] [FORMAT name data | VALUES data | SELECT …]`
     fn read_insert(&mut self, sql: &'a str, mut tokens: impl Iterator<Item = Token>) {
         let mut depth = 0_usize;
@@ -72,10 +96,15 @@ impl<'a> Statement<'a> {
                 "(" => depth += 1,
                 ")" => depth = depth.saturating_sub(1),
                 _ if depth > 0 || name_next => {}
-                _ if text.eq_ignore_ascii_case("VALUES") => return self.data = Some(token.range.end),
+                _ if text.eq_ignore_ascii_case("VALUES") => {
+                    self.data_keyword = Some(token.range.start);
+                    self.data = Some(token.range.end);
+                    return;
+                }
                 _ if text.eq_ignore_ascii_case("FORMAT") => {
                     let Some(name) = tokens.next().filter(|name| name.kind == TokenKind::Word) else { return };
                     self.format = Some(name.text(sql));
+                    self.data_keyword = Some(token.range.start);
                     self.data = Some(name.range.end);
                     // `FORMAT Values` and friends read from here on; an immediate SELECT would be an error anyway.
                     return;
@@ -94,8 +123,11 @@ impl<'a> Statement<'a> {
         let mut depth = 0_usize;
         let mut ended = false;
         let mut outside: Vec<(&'a str, TokenKind)> = Vec::new();
+        let mut previous = "";
         for token in tokens {
             let text = token.text(sql);
+            self.reads_input |= self.kind == Kind::Insert && text == "(" && previous.eq_ignore_ascii_case("input");
+            previous = text;
             match text {
                 _ if ended => self.several |= text != ";",
                 "(" | "[" | "{" => depth += 1,
@@ -163,6 +195,35 @@ pub(crate) fn set_assignments(sql: &str) -> Option<Vec<(String, String)>> {
         }
     }
     Some(assignments)
+}
+
+/// The value of a literal: the content of a quoted text, anything else as it stands.
+pub(crate) fn unquote_literal(literal: &str) -> String {
+    let Some(quote) = literal.chars().next().filter(|c| matches!(c, '\'' | '`' | '"')) else {
+        return literal.to_owned();
+    };
+    let inner = literal.get(1..literal.len().saturating_sub(1)).unwrap_or_default();
+    let mut out = String::with_capacity(inner.len());
+    let mut chars = inner.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next() {
+                Some('n') => out.push('\n'),
+                Some('t') => out.push('\t'),
+                Some('r') => out.push('\r'),
+                Some('0') => out.push('\0'),
+                Some(escaped) => out.push(escaped),
+                None => {}
+            },
+            c if c == quote => {
+                // It is doubled inside.
+                chars.next();
+                out.push(c);
+            }
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -288,6 +349,13 @@ mod tests {
         for (sql, format) in cases {
             assert_eq!(Statement::read(sql).format, format, "{sql}");
         }
+    }
+
+    #[test]
+    fn a_format_clause_is_taken_out() {
+        let without = |sql: &str| Statement::read(sql).without_format(sql);
+        assert_eq!(without("SELECT 1 FORMAT JSON SETTINGS a = 1"), "SELECT 1  SETTINGS a = 1");
+        assert_eq!(without("SELECT 1"), "SELECT 1");
     }
 
     #[test]

@@ -168,7 +168,7 @@ pub fn node_json(node: &Node, compiled: Option<&Compiled>) -> Value {
     shape.put("config", Value::Object(node.config.0.clone()));
     shape.put("tags", texts(&node.tags));
     shape.put("description", node.description.as_str());
-    shape.put("columns", columns_json(&node.columns));
+    shape.put("columns", columns_json(&node.columns, compiled));
     shape.put("meta", Value::Object(node.meta.clone()));
     shape.put("group", json!(node.group));
     shape.put("docs", json!({"show": node.docs.show, "node_color": node.docs.node_color}));
@@ -189,7 +189,13 @@ pub fn node_json(node: &Node, compiled: Option<&Compiled>) -> Value {
     shape.put("sources", json!(node.sources));
     shape.put("metrics", json!([]));
     shape.put("functions", json!([]));
-    shape.put("depends_on", json!({"macros": node.depends_on.macros, "nodes": node.depends_on.nodes}));
+    let mut macros: Vec<&String> = node.depends_on.macros.iter().collect();
+    for id in compiled.into_iter().flat_map(|compiled| &compiled.macros) {
+        if !macros.contains(&id) {
+            macros.push(id);
+        }
+    }
+    shape.put("depends_on", json!({"macros": macros, "nodes": node.depends_on.nodes}));
     match compiled {
         None => shape.put("compiled_path", Value::Null),
         Some(compiled) => {
@@ -212,7 +218,7 @@ pub fn node_json(node: &Node, compiled: Option<&Compiled>) -> Value {
     match node.resource_type {
         ResourceType::Model => {
             shape.put("access", node.access.as_str());
-            shape.put("constraints", Value::Array(node.constraints.clone()));
+            shape.put("constraints", constraints(&node.constraints, compiled));
             shape.put("version", json!(node.version));
             shape.put("latest_version", json!(node.latest_version));
             shape.put("deprecation_date", json!(node.deprecation_date));
@@ -236,7 +242,20 @@ pub fn node_json(node: &Node, compiled: Option<&Compiled>) -> Value {
     shape.done()
 }
 
-fn columns_json(columns: &indexmap::IndexMap<String, Column>) -> Value {
+/// Foreign keys name a relation once they are compiled.
+fn constraints(written: &[Value], compiled: Option<&Compiled>) -> Value {
+    let keys = compiled.map_or(&[][..], |compiled| &compiled.foreign_keys);
+    let mut out = written.to_vec();
+    for constraint in &mut out {
+        let found = keys.iter().find(|(to, _)| constraint["to"].as_str() == Some(to));
+        if let Some((_, relation)) = found {
+            constraint["to"] = json!(relation);
+        }
+    }
+    Value::Array(out)
+}
+
+fn columns_json(columns: &indexmap::IndexMap<String, Column>, compiled: Option<&Compiled>) -> Value {
     let mut out = Map::with_capacity(columns.len());
     for (name, column) in columns {
         let mut shape = Shape::new();
@@ -244,7 +263,7 @@ fn columns_json(columns: &indexmap::IndexMap<String, Column>) -> Value {
         shape.put("description", column.description.as_str());
         shape.put("meta", Value::Object(column.meta.clone()));
         shape.put("data_type", json!(column.data_type));
-        shape.put("constraints", Value::Array(column.constraints.clone()));
+        shape.put("constraints", constraints(&column.constraints, compiled));
         shape.put("quote", json!(column.quote));
         shape.put("config", Value::Object(column.config.clone()));
         shape.put("tags", texts(&column.tags));
@@ -278,7 +297,7 @@ pub fn source_json(source: &Source) -> Value {
     shape.put("freshness", source.config.0.get("freshness").cloned().unwrap_or_default());
     shape.put("external", json!(source.external));
     shape.put("description", source.description.as_str());
-    shape.put("columns", columns_json(&source.columns));
+    shape.put("columns", columns_json(&source.columns, None));
     shape.put("meta", Value::Object(source.meta.clone()));
     shape.put("source_meta", Value::Object(source.source_meta.clone()));
     shape.put("tags", texts(&source.tags));

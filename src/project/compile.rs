@@ -34,6 +34,10 @@ pub struct Compiled {
     pub build_path: Option<String>,
     /// The CTEs of ephemeral models, in order of use.
     pub extra_ctes: Vec<Cte>,
+    /// Macros that were called while it compiled; the manifest adds them to `depends_on`.
+    pub macros: Vec<String>,
+    /// Foreign keys' `to`, as written and as relation.
+    pub foreign_keys: Vec<(String, String)>,
     /// For each line of `code`, the line of the node's file it came from, 0 where unknown.
     pub lines: Vec<u32>,
 }
@@ -324,16 +328,23 @@ impl<'a> Compiler<'a> {
         let rendered = renderer
             .render(Source { text: &node.raw_code, path: &node.original_file_path, first_line })
             .map_err(fail)?;
-        let ids = renderer.take_captured().ctes;
-        let extra_ctes = self.ctes(&node.unique_id, &ids, warehouse)?;
-        let mut compiled = Compiled { code: rendered.text, lines: rendered.lines, ..Compiled::default() };
+        let captured = renderer.take_captured();
+        let extra_ctes = self.ctes(&node.unique_id, &captured.ctes, warehouse)?;
+        let mut compiled = Compiled {
+            code: rendered.text,
+            lines: rendered.lines,
+            macros: captured.macros,
+            foreign_keys: self.foreign_keys(node),
+            ..Compiled::default()
+        };
         if !extra_ctes.is_empty() {
             compiled.code = self.inject(&compiled.code, &extra_ctes);
             // The lines moved; a wrong place would be worse than none.
             compiled.lines = Vec::new();
         }
         compiled.extra_ctes = extra_ctes;
-        if self.write {
+        // A snapshot's query is no statement of its own (dbt writes none either).
+        if self.write && node.resource_type != ResourceType::Snapshot {
             compiled.compiled_path = Some(self.write_compiled(node, &compiled.code)?);
         }
         Ok(compiled)
@@ -365,6 +376,30 @@ impl<'a> Compiler<'a> {
     fn cte_name(&self, id: &str) -> String {
         let name = self.workspace.manifest.nodes.get(id).map_or(id, |node| &node.name);
         format!("__dbt__cte__{name}")
+    }
+
+    /// Constraints name their target with `ref()` or `source()`; the warehouse wants its relation.
+    fn foreign_keys(&self, node: &Node) -> Vec<(String, String)> {
+        node.constraints
+            .iter()
+            .chain(node.columns.values().flat_map(|column| &column.constraints))
+            .filter(|constraint| constraint["type"] == "foreign_key")
+            .filter_map(|constraint| {
+                let to = constraint["to"].as_str()?;
+                let id = match super::parse::references::parse(to)? {
+                    super::parse::references::Reference::Ref(reference) => {
+                        self.resolver.lookup.reference(&node.package_name, &reference)
+                    }
+                    super::parse::references::Reference::Source([source, table]) => {
+                        self.resolver.lookup.source(&node.package_name, &source, &table)
+                    }
+                };
+                match id {
+                    Found::Id(id) => Some((to.to_owned(), self.workspace.manifest.relation(id)?.render())),
+                    _ => None,
+                }
+            })
+            .collect()
     }
 
     fn inject(&self, sql: &str, ctes: &[Cte]) -> String {
@@ -460,7 +495,13 @@ impl<'a> Compiler<'a> {
         if fs_err::read_to_string(&path).ok().as_deref() != Some(code) {
             fs_err::write(&path, code).map_err(|source| ProjectError::io(&path, source))?;
         }
-        Ok(shown(&path, &self.workspace.project.root.root))
+        let shown = shown(&path, &self.workspace.project.root.root);
+        // dbt writes the hooks' file as `./dbt_project.yml`.
+        let own = node.original_file_path.trim_start_matches("./");
+        Ok(match node.original_file_path.strip_prefix("./") {
+            Some(_) => shown.replacen(own, &node.original_file_path, 1),
+            None => shown,
+        })
     }
 }
 

@@ -257,17 +257,12 @@ impl Node {
         }
     }
 
-    /// Below `target/compiled` and `target/run`: `f1/models/staging/stg_laps.sql`; a generic test's folder is its
-    /// properties file: `f1/models/schema.yml/unique_a_id.sql`.
+    /// Below `target/compiled` and `target/run`: `f1/models/staging/stg_laps.sql`; where a file has many nodes it is the folder:
+    /// `f1/models/schema.yml/unique_a_id.sql`.
     pub fn target_path(&self) -> PathBuf {
-        let mut path = PathBuf::from(&self.package_name).join(&self.original_file_path);
-        let file_name = std::path::Path::new(&self.path).file_name();
-        if path.file_name() != file_name
-            && (self.test_metadata.is_some() || self.resource_type == ResourceType::Operation)
-        {
-            path.push(file_name.unwrap_or(std::ffi::OsStr::new(&self.path)));
-        }
-        path
+        let original = self.original_file_path.trim_start_matches("./");
+        let path = PathBuf::from(&self.package_name).join(original);
+        if path.file_name() == std::path::Path::new(&self.path).file_name() { path } else { path.join(&self.path) }
     }
 }
 

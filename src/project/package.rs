@@ -61,6 +61,8 @@ pub struct Package {
     /// `models`, `seeds`, …: rendered, and as written.
     sections: HashMap<&'static str, Map<String, Value>>,
     unrendered: HashMap<&'static str, Map<String, Value>>,
+    /// sha256 of the file's text: the checksum of hooks.
+    pub(super) file_hash: String,
     /// The file's tree, for the lines of later complaints.
     pub(super) tree: Yaml,
 }
@@ -68,7 +70,7 @@ pub struct Package {
 const SECTIONS: [&str; 7] = ["models", "seeds", "snapshots", "sources", "data_tests", "exposures", "unit_tests"];
 
 /// Every top-level key of dbt 1.11, the ones without a meaning for ClickHouse included.
-const KNOWN_KEYS: [&str; 48] = [
+const KNOWN_KEYS: [&str; 46] = [
     "name",
     "version",
     "config-version",
@@ -115,8 +117,6 @@ const KNOWN_KEYS: [&str; 48] = [
     "restrict-access",
     "dbt-cloud",
     "flags",
-    "models-config",
-    "anchors",
 ];
 
 impl Package {
@@ -124,7 +124,7 @@ impl Package {
     ///
     /// # Errors
     /// The file is missing or invalid, with its line; it wants another version of dbt.
-    pub(super) fn load(root: &Path, context: &YamlContext, warnings: &mut Vec<String>) -> Result<Self, ProjectError> {
+    pub(super) fn load(root: &Path, context: &YamlContext) -> Result<Self, ProjectError> {
         let path = root.join(PROJECT_FILE);
         let text = fs_err::read_to_string(&path).map_err(|source| {
             if source.kind() == std::io::ErrorKind::NotFound {
@@ -136,7 +136,7 @@ impl Package {
             }
         })?;
         let tree = Yaml::parse(&text, &path)?;
-        Self::from_tree(root, tree, &path, &text, context, warnings)
+        Self::from_tree(root, tree, &path, &text, context)
     }
 
     fn from_tree(
@@ -145,7 +145,6 @@ impl Package {
         path: &Path,
         text: &str,
         context: &YamlContext,
-        warnings: &mut Vec<String>,
     ) -> Result<Self, ProjectError> {
         let reader = Reader { path, text };
         let YamlKind::Map(entries) = &mut tree.kind else {
@@ -193,7 +192,11 @@ impl Package {
         for (key, _) in tree.as_map().unwrap_or_default() {
             let Some(name) = key.as_str() else { continue };
             if !KNOWN_KEYS.contains(&name) {
-                warnings.push(format!("Unexpected top-level key {name} in file dbt_project.yml (line {})", key.line));
+                return Err(reader.error(
+                    &tree,
+                    name,
+                    format!("at path []: Additional properties are not allowed ('{name}' was unexpected)"),
+                ));
             }
         }
         let mut sections = HashMap::new();
@@ -267,6 +270,7 @@ impl Package {
             require_dbt_version,
             sections,
             unrendered,
+            file_hash: super::parse::sha256(text.trim()),
             tree,
         })
     }

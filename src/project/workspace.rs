@@ -32,8 +32,6 @@ pub struct Project {
     pub target_path: PathBuf,
     /// selectors.yml, Jinja rendered; `Null` where there is none.
     pub selectors: Value,
-    /// What is odd but no error.
-    pub warnings: Vec<String>,
 }
 
 impl Project {
@@ -52,15 +50,14 @@ impl Project {
     /// Its dbt_project.yml is missing or invalid.
     pub fn load_root(settings: &Settings, target: &Target) -> Result<Self, ProjectError> {
         let context = yaml_context(settings, target);
-        let mut warnings = Vec::new();
-        let root = Package::load(&settings.project_dir, &context, &mut warnings)?;
+        let root = Package::load(&settings.project_dir, &context)?;
         let target_path = match (&settings.target_path, &root.target_path) {
             (Some(path), _) => path.clone(),
             (None, Some(path)) => settings.project_dir.join(path),
             (None, None) => settings.project_dir.join("target"),
         };
         let selectors = read_selectors(&settings.project_dir, &context)?;
-        Ok(Self { root: Arc::new(root), dependencies: IndexMap::new(), target_path, selectors, warnings })
+        Ok(Self { root: Arc::new(root), dependencies: IndexMap::new(), target_path, selectors })
     }
 
     fn with_packages(mut self, settings: &Settings, target: &Target) -> Result<Self, ProjectError> {
@@ -76,7 +73,7 @@ impl Project {
         };
         folders.sort();
         for path in &folders {
-            let package = Package::load(path, &context, &mut self.warnings)?;
+            let package = Package::load(path, &context)?;
             if package.name == self.root.name || self.dependencies.contains_key(&package.name) {
                 return Err(ProjectError::compilation(format!(
                     "dbt found more than one package with the name \"{}\" included in this project. Package names must be unique in a project. Please rename one of these packages.",
@@ -126,6 +123,7 @@ fn yaml_context(settings: &Settings, target: &Target) -> YamlContext {
         allow_secrets: false,
         project_name: None,
         dbt_version: DBT_VERSION.into(),
+        invocation: None,
         extra: Vec::new(),
     }
 }
@@ -195,14 +193,11 @@ impl Workspace {
         invocation: &observe::Invocation,
         options: &LoadOptions,
     ) -> Result<Self, ProjectError> {
-        let mut project = Project::load(settings, target)?;
+        let project = Project::load(settings, target)?;
         let files = parse::read_files(&project)?;
         let macros = parse::read_macros(&project, &files)?;
         let environment = environment(settings, target, &project, macros, invocation, options);
         let events = ParseEvents::new(options.warn_error);
-        for warning in std::mem::take(&mut project.warnings) {
-            events.warning(warning);
-        }
         let mut manifest = parse::parse(&project, &files, &environment, target, &events)?;
         manifest.selectors = super::selector::manifest_selectors(&project.selectors)?;
         let graph = Graph::new(&manifest);

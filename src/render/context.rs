@@ -374,7 +374,9 @@ pub struct YamlContext {
     pub allow_secrets: bool,
     pub project_name: Option<String>,
     pub dbt_version: String,
-    /// Further names, as `run_started_at` ([`Value::datetime_utc`]) and `invocation_id`.
+    /// For `run_started_at`, `invocation_id`, `flags`.
+    pub invocation: Option<Invocation>,
+    /// Further names.
     pub extra: Vec<(String, Value)>,
 }
 
@@ -421,7 +423,8 @@ pub fn render_yaml(
     context: &YamlContext,
     keep: &dyn Fn(&[String]) -> bool,
 ) -> Result<(serde_json::Value, Captured), RenderError> {
-    let environment = Environment::default();
+    let environment =
+        Environment { invocation: context.invocation.clone().unwrap_or_default(), ..Environment::default() };
     let services = Services { resolve: None, warehouse: None, events: &SilentEvents };
     let mut interpreter = Interpreter::new(&environment, services, NodeContext::default(), Phase::Compile);
     interpreter.yaml = Some(context.clone());
@@ -490,7 +493,7 @@ pub fn inject_ctes(sql: &str, ctes: &[(String, String)]) -> String {
             && text[word.len()..].starts_with(|c: char| !c.is_alphanumeric() && c != '_')
     };
     if !is_word(&sql[statement..], "with") {
-        return format!("{}with{joined}{}", &sql[..start], &sql[start..]);
+        return format!("{}with{joined} {}", &sql[..start], &sql[start..]);
     }
     let mut after = statement + "with".len();
     let next = skip_comments(sql, after);

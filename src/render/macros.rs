@@ -129,7 +129,6 @@ pub enum BuiltinMaterialization {
 #[derive(Debug, Default)]
 pub struct Macros {
     packages: HashMap<String, IndexMap<String, Arc<Macro>>>,
-    dispatch: HashMap<String, Vec<String>>,
 }
 
 /// The built-in macros, as files: package, path, text.
@@ -202,11 +201,6 @@ impl Macros {
         Ok(added)
     }
 
-    /// The search orders of dbt_project.yml's `dispatch:`, for [`Macros::dependencies`].
-    pub fn set_dispatch(&mut self, dispatch: HashMap<String, Vec<String>>) {
-        self.dispatch = dispatch;
-    }
-
     /// All macros: by package, in order of their files.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Macro>> {
         self.packages.values().flat_map(IndexMap::values)
@@ -269,7 +263,7 @@ impl Macros {
 
     /// The unique ids of the macros that this one names in its source (`depends_on.macros` of the manifest), without
     /// running it. Dispatched names count with every prefix that exists.
-    pub fn dependencies(&self, root: &str, of: &Macro) -> Vec<String> {
+    pub fn dependencies(&self, root: &str, dispatch: &HashMap<String, Vec<String>>, of: &Macro) -> Vec<String> {
         let Ok(function) = of.compiled() else { return Vec::new() };
         let mut found = Vec::new();
         let mut add = |definition: Option<&Arc<Macro>>| {
@@ -292,11 +286,8 @@ impl Macros {
                     match namespace {
                         None => add(prefixes.iter().find_map(|name| self.find(root, &of.package, name))),
                         Some(namespace) => {
-                            let order = self
-                                .dispatch
-                                .get(&namespace)
-                                .cloned()
-                                .unwrap_or_else(|| vec![root.to_owned(), namespace]);
+                            let order =
+                                dispatch.get(&namespace).cloned().unwrap_or_else(|| vec![root.to_owned(), namespace]);
                             let in_order = order.iter().find_map(|package| {
                                 prefixes.iter().find_map(|name| {
                                     let adapter =

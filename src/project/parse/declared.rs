@@ -390,8 +390,13 @@ pub(super) fn group(context: &Context<'_>, entry: &Entry<'_>) -> Result<Group, P
     full_owner.insert("email".into(), owner.get("email").cloned().unwrap_or(Value::Null));
     full_owner.insert("name".into(), owner.get("name").cloned().unwrap_or(Value::Null));
     full_owner.extend(owner);
-    let mut config = entry.map("config")?.cloned().unwrap_or_default();
-    config.entry("meta").or_insert_with(|| json!({}));
+    let mut fqn = vec![package.name.clone()];
+    if let Some((folders, _)) = entry.file.relative.rsplit_once('/') {
+        fqn.extend(folders.split('/').map(str::to_owned));
+    }
+    fqn.push(entry.name.clone());
+    let patch = entry.map("config")?.cloned().unwrap_or_default();
+    let config = context.group_config(entry.file.package, &fqn, &patch);
     Ok(Group {
         unique_id: format!("group.{}.{}", package.name, entry.name),
         name: entry.name.clone(),
@@ -643,9 +648,6 @@ fn unit_test_checksum(
     for input in given.iter().filter(|input| input.rows.fixture.is_some()) {
         data.push_str(&format!("-{}", input.rows.rows.as_ref().map_or_else(|| "None".into(), python_str)));
     }
-    if expect.fixture.is_some() {
-        data.push_str(&format!("-{}", expect.rows.as_ref().map_or_else(|| "None".into(), python_str)));
-    }
     sha256(&data)
 }
 
@@ -742,7 +744,7 @@ pub(super) fn versions<'e>(entry: &'e Entry<'e>) -> Result<Vec<VersionPatch<'e>>
         {
             patch.constraints = constraints;
         }
-        patch.deprecation_date = item.get("deprecation_date").filter(|date| !date.is_null()).map(python_str);
+        patch.deprecation_date = nodes::date(item.get("deprecation_date"));
         patch.version = Some(version.clone());
         patch.latest_version = Some(latest.clone());
         let mut files = vec![text("defined_in").unwrap_or_else(|| format!("{}_v{}", entry.name, python_str(version)))];

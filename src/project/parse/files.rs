@@ -144,9 +144,6 @@ impl Found {
         } else {
             let bytes = fs_err::read(&path).map_err(|source| ProjectError::io(&path, source))?;
             let whole = String::from_utf8_lossy(&bytes);
-            // Python reads with universal newlines.
-            let whole =
-                if whole.contains('\r') { whole.replace("\r\n", "\n").replace('\r', "\n") } else { whole.into() };
             let start = whole.trim_start();
             first_line += whole[..whole.len() - start.len()].matches('\n').count();
             text = start.trim_end().to_owned();
@@ -169,7 +166,7 @@ impl Found {
 }
 
 /// Hexadecimal.
-pub(super) fn sha256(text: &str) -> String {
+pub(in crate::project) fn sha256(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

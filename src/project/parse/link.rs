@@ -133,15 +133,21 @@ fn missing(
         first.make_ascii_uppercase();
     }
     let version = version.map(|version| format!(" with version '{}'", version_text(version))).unwrap_or_default();
-    let of = package.map(|package| format!(" in package or project '{package}'")).unwrap_or_default();
+    let is_test = node.resource_type == ResourceType::Test;
+    let of = match package {
+        _ if is_test && kind == "node" => format!(" in package '{}'", package.unwrap_or_default()),
+        Some(package) => format!(" in package or project '{package}'"),
+        None => String::new(),
+    };
     let message = format!(
         "{title} '{}' ({}) depends on a {kind} named '{name}'{version}{of} which {}",
         node.unique_id,
         node.original_file_path,
         fate(disabled)
     );
-    if node.resource_type == ResourceType::Test {
-        if !disabled {
+    if is_test {
+        // dbt stays silent about tests of disabled models, not about those of disabled sources.
+        if !disabled || kind == "source" {
             context.events.warning(message);
         }
         broken_tests.push(node.unique_id.clone());

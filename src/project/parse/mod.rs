@@ -32,6 +32,7 @@ use crate::{
     render::{Environment, Events, MacroSource, Macros, NodeContext, RenderError, YamlContext, split_blocks},
 };
 
+pub(super) use files::sha256;
 pub(super) use tests::md5;
 
 /// What everything in this module is given.
@@ -57,6 +58,7 @@ impl Context<'_> {
             allow_secrets: false,
             project_name: Some(self.environment.project_name.clone()),
             dbt_version: DBT_VERSION.into(),
+            invocation: Some(self.environment.invocation.clone()),
             extra: Vec::new(),
         }
     }
@@ -559,7 +561,9 @@ impl<'c> Parser<'c, '_> {
         let macros = &context.environment.macros;
         let mut all: Vec<_> = macros.all().collect();
         all.sort_by(|a, b| (&a.package, &a.path, a.line, &a.name).cmp(&(&b.package, &b.path, b.line, &b.name)));
-        let depends = parallel::try_map(&all, |found| Ok::<_, ProjectError>(macros.dependencies(root, found)))?;
+        let depends = parallel::try_map(&all, |found| {
+            Ok::<_, ProjectError>(macros.dependencies(root, &context.environment.dispatch, found))
+        })?;
         for (found, depends) in all.into_iter().zip(depends) {
             let is_materialization = found.kind == crate::render::BlockKind::Materialization;
             let shown = Macro {

@@ -122,7 +122,7 @@ pub(super) fn hook_stubs(index: usize, package: &Package) -> Vec<Stub> {
                 name,
                 raw_code: sql.clone(),
                 first_line: package.tree.key(kind).map_or(1, |key| key.line),
-                checksum: Checksum { name: "sha256".into(), checksum: sha256("") },
+                checksum: Checksum { name: "sha256".into(), checksum: package.file_hash.clone() },
                 python: false,
                 hook: Some((kind, at)),
             });
@@ -182,8 +182,22 @@ pub(super) fn patch<'e>(entry: &'e Entry<'e>) -> Result<Patch<'e>, ProjectError>
         access: entry.str("access").map(str::to_owned),
         version: None,
         latest_version: None,
-        deprecation_date: entry.value.get("deprecation_date").filter(|date| !date.is_null()).map(version_text),
+        deprecation_date: date(entry.value.get("deprecation_date")),
     })
+}
+
+/// A date as dbt keeps it: midnight, with a time zone.
+pub(super) fn date(value: Option<&Value>) -> Option<String> {
+    let text = value.filter(|value| !value.is_null()).map(python_str)?;
+    let text = text.trim().replace(' ', "T");
+    let (day, time) = text.split_once('T').map_or((text.as_str(), None), |(day, time)| (day, Some(time)));
+    let time = match time {
+        None => "00:00:00+00:00".to_owned(),
+        Some(time) if time.ends_with('Z') => format!("{}+00:00", time.trim_end_matches('Z')),
+        Some(time) if time.contains(['+', '-']) => time.to_owned(),
+        Some(time) => format!("{time}+00:00"),
+    };
+    Some(format!("{day}T{time}"))
 }
 
 /// `config:` with the keys that may also stand beside it.
@@ -617,6 +631,20 @@ fn check_primary_keys(node: &Node, patch: &Patch<'_>) -> Result<(), ProjectError
 
 /// dbt hashes names, types and Python's print of the constraints, by column name.
 fn contract_checksum(node: &Node) -> String {
+    fn print(class: &str, constraint: &Value, of_model: bool) -> String {
+        let kind = constraint.get("type").and_then(Value::as_str).unwrap_or_default();
+        let part = |key: &str| constraint.get(key).map_or_else(|| "None".into(), python_repr);
+        let columns = if of_model { format!(", columns={}", part("columns")) } else { String::new() };
+        format!(
+            "{class}(type=<ConstraintType.{kind}: '{kind}'>, name={}, expression={}, warn_unenforced={}, warn_unsupported={}, to={}, to_columns={}{columns})",
+            part("name"),
+            part("expression"),
+            part("warn_unenforced"),
+            part("warn_unsupported"),
+            part("to"),
+            part("to_columns")
+        )
+    }
     let mut columns: Vec<&Column> = node.columns.values().collect();
     columns.sort_by(|a, b| a.name.cmp(&b.name));
     let mut state = String::new();
@@ -624,23 +652,14 @@ fn contract_checksum(node: &Node) -> String {
         state.push('|');
         state.push_str(&column.name);
         state.push_str(column.data_type.as_deref().unwrap_or("None"));
-        let constraints: Vec<String> = column
-            .constraints
-            .iter()
-            .map(|constraint| {
-                let kind = constraint.get("type").and_then(Value::as_str).unwrap_or_default();
-                let part = |key: &str| constraint.get(key).map_or_else(|| "None".into(), python_repr);
-                format!(
-                    "ColumnLevelConstraint(type=<ConstraintType.{kind}: '{kind}'>, name={}, expression={}, warn_unenforced={}, warn_unsupported={}, to={}, to_columns={})",
-                    part("name"),
-                    part("expression"),
-                    part("warn_unenforced"),
-                    part("warn_unsupported"),
-                    part("to"),
-                    part("to_columns")
-                )
-            })
-            .collect();
+        let constraints: Vec<String> =
+            column.constraints.iter().map(|constraint| print("ColumnLevelConstraint", constraint, false)).collect();
+        state.push_str(&format!("[{}]", constraints.join(", ")));
+    }
+    if matches!(node.materialized(), "table" | "incremental") {
+        state.push_str(node.materialized());
+        let constraints: Vec<String> =
+            node.constraints.iter().map(|constraint| print("ModelLevelConstraint", constraint, true)).collect();
         state.push_str(&format!("[{}]", constraints.join(", ")));
     }
     sha256(&state)
@@ -750,6 +769,33 @@ impl<'a> Context<'a> {
             }
         }
         (config, base)
+    }
+
+    /// dbt looks for a group's config among the models'.
+    pub(super) fn group_config(
+        &self,
+        package: usize,
+        fqn: &[String],
+        patch: &Map<String, Value>,
+    ) -> Map<String, Value> {
+        let mut config = Map::new();
+        config.insert("meta".into(), json!({}));
+        // A source's rules are those of a group: only meta merges.
+        let rules = ResourceType::Source;
+        let levels = |package: &Package| -> Vec<Map<String, Value>> {
+            let section = package.section(ResourceType::Model);
+            section.into_iter().flat_map(|section| config_rules::levels(section, fqn)).collect()
+        };
+        for level in levels(self.packages[package]) {
+            config_rules::update(rules, &mut config, &level);
+        }
+        config_rules::update(rules, &mut config, patch);
+        if package != 0 {
+            for level in levels(self.packages[0]) {
+                config_rules::update(rules, &mut config, &level);
+            }
+        }
+        config
     }
 
     pub(super) fn unrendered_config(
