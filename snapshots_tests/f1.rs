@@ -142,7 +142,7 @@ fn simulated_seasons_reach_gold_and_a_second_run_changes_nothing() {
 
     // Newer than what is there, and not so new that it would be refused.
     let next = (chrono::Utc::now() + chrono::Duration::hours(1)).format("%Y%m%dT%H%M%S").to_string();
-    let selection = ["--season", "2023", "--round", "3", "--endpoint", "results"];
+    let selection = ["--season", "2023", "--round", "3", "--endpoint", "results,laps"];
     project.run(["extract", "--batch-id", &next].iter().chain(&selection)).success();
     project.run(["transform"].iter().chain(&selection)).success();
     project.run(["load"]).success();
@@ -157,6 +157,12 @@ fn simulated_seasons_reach_gold_and_a_second_run_changes_nothing() {
         ),
     );
     assert_eq!(current, rows, "staging shows the newer batch, whole and alone");
+
+    // The changed season is replaced as a partition, and what it replaced does not come back with the next process.
+    project.run(["build"]).success();
+    project.run(["test"]).success();
+    let laps = query(&project, "select (select count() from f1.fact_lap_times) = (select count() from f1.stg_laps)");
+    assert_eq!(laps.trim(), "1");
 }
 
 /// The numbers that the real history must give.

@@ -12,9 +12,11 @@
 )]
 
 mod cli;
+mod errors;
 mod extract;
 mod f1;
 mod harness;
+mod lake;
 mod materialize;
 mod render;
 mod scd2;

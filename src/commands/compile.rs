@@ -60,11 +60,7 @@ pub(super) fn compile(args: &CompileArgs, context: &Context) -> Result<ExitStatu
         return Ok(ExitStatus::Success);
     }
     let ids: Vec<&String> = selection.ids.iter().filter(|id| has_sql(&workspace, id)).collect();
-    let failures = compile_all(&compiler, &ids);
-    write_manifest(&workspace.manifest, &compiler.compiled(), &context.invocation, workspace.target_path())?;
-    if let Some(error) = failures.into_iter().next() {
-        return Err(Error::SharedProject(error));
-    }
+    compile_and_write(&workspace, &compiler, &ids, context)?;
     context.printer.line(&parse::found(&workspace));
     // dbt prints the SQL of nodes that were asked for by name.
     if !args.selection.select.is_empty() {
@@ -77,6 +73,35 @@ pub(super) fn compile(args: &CompileArgs, context: &Context) -> Result<ExitStatu
         }
     }
     Ok(ExitStatus::Success)
+}
+
+/// Compiles the ids where `compile` says so, and writes manifest.json: for `docs generate`.
+pub(super) fn write_selected(
+    workspace: &Workspace,
+    ids: &[String],
+    compile: bool,
+    context: &Context,
+) -> Result<(), Error> {
+    let resolver = Resolver::new(workspace, ids.to_vec(), false, None);
+    let events = SilentEvents;
+    let compiler = Compiler::new(workspace, &resolver, &events);
+    let ids: Vec<&String> = ids.iter().filter(|id| compile && has_sql(workspace, id)).collect();
+    compile_and_write(workspace, &compiler, &ids, context)
+}
+
+/// manifest.json is written even where a node failed, with the others compiled.
+fn compile_and_write(
+    workspace: &Workspace,
+    compiler: &Compiler<'_>,
+    ids: &[&String],
+    context: &Context,
+) -> Result<(), Error> {
+    let failures = compile_all(compiler, ids);
+    write_manifest(&workspace.manifest, &compiler.compiled(), &context.invocation, workspace.target_path())?;
+    match failures.into_iter().next() {
+        Some(error) => Err(Error::SharedProject(error)),
+        None => Ok(()),
+    }
 }
 
 fn previous_state(args: &CompileArgs, workspace: &Workspace) -> Result<Option<PreviousState>, ProjectError> {

@@ -5,12 +5,14 @@ mod audit;
 mod backfill;
 mod build;
 mod clean;
+mod clone;
 mod compile;
 mod completions;
 mod datasets;
 mod ddl;
 mod debug;
 mod deps;
+mod docs;
 mod engine;
 mod execute;
 mod extract;
@@ -24,11 +26,15 @@ mod migrate;
 mod offline;
 mod parse;
 mod query;
+mod retry;
 mod run;
+mod run_operation;
 mod seed;
 mod serve;
+mod show;
 mod simulate;
 mod snapshot;
+mod source;
 mod test;
 mod transform;
 mod warehouse;
@@ -115,6 +121,12 @@ fn run_command(command: Command, context: &Context) -> Result<ExitStatus, Error>
         Command::Snapshot(args) => snapshot::snapshot(&args, context),
         Command::Build(args) => build::build(&args, context),
         Command::Deps(args) => deps::deps(&args, context),
+        Command::Show(args) => show::show(&args, context),
+        Command::RunOperation(args) => run_operation::run_operation(&args, context),
+        Command::Retry(args) => retry::retry(&args, context),
+        Command::Clone(args) => clone::clone(&args, context),
+        Command::Source(args) => source::source(&args, context),
+        Command::Docs(args) => docs::docs(&args, context),
         Command::Debug(args) => debug::debug(&args, context),
         Command::Clean(args) => clean::clean(&args, context),
         Command::Init(args) => init::init(&args, context),

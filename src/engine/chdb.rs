@@ -29,7 +29,7 @@ use arrow::{
     array::RecordBatch,
     datatypes::{Schema, SchemaRef},
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tempfile::{SpooledData, SpooledTempFile};
 use uuid::Uuid;
 
@@ -57,11 +57,18 @@ static CONNECTIONS: Mutex<Vec<ConnectionState>> = Mutex::new(Vec::new());
 /// libchdb starts and stops as a whole with its first and last connection; one of that at a time.
 static CONNECTING: Mutex<()> = Mutex::new(());
 
+/// Held for reading during every call into libchdb; the exit handler takes it for writing and keeps it.
+static CALLS: RwLock<()> = RwLock::new(());
+
 #[derive(Clone, Copy)]
 struct ConnectionState {
     pointer: usize,
-    busy: bool,
+    /// The result handle of its running stream, or 0.
+    stream: usize,
 }
+
+/// How long the exit handler waits for calls that are under way.
+const EXIT_WAIT: Duration = Duration::from_secs(5);
 
 /// A libchdb connection; closed when dropped.
 struct Connection {
@@ -77,6 +84,7 @@ unsafe impl Sync for Connection {}
 impl Connection {
     fn open(library: &'static Library, arguments: &[CString]) -> Option<Self> {
         let mut pointers: Vec<*mut c_char> = arguments.iter().map(|text| text.as_ptr().cast_mut()).collect();
+        let _call = CALLS.read();
         let _one_at_a_time = CONNECTING.lock();
         // SAFETY: `argc` strings that live through the call; libchdb copies them.
         let pointer = unsafe { (library.connect)(pointers.len().try_into().ok()?, pointers.as_mut_ptr()) };
@@ -84,7 +92,7 @@ impl Connection {
             return None;
         }
         close_at_exit();
-        CONNECTIONS.lock().push(ConnectionState { pointer: pointer as usize, busy: false });
+        CONNECTIONS.lock().push(ConnectionState { pointer: pointer as usize, stream: 0 });
         Some(Self { library, pointer })
     }
 
@@ -93,11 +101,11 @@ impl Connection {
         unsafe { *self.pointer }
     }
 
-    /// Marks a statement as running; at exit such a connection cannot be closed.
-    fn set_busy(&self, busy: bool) {
+    /// Tells the exit handler which stream it has to cancel before it closes the connection.
+    fn set_stream(&self, stream: Option<&OwnedResult>) {
         let mut connections = CONNECTIONS.lock();
         if let Some(state) = connections.iter_mut().find(|state| state.pointer == self.pointer as usize) {
-            state.busy = busy;
+            state.stream = stream.map_or(0, |stream| stream.raw() as usize);
         }
     }
 
@@ -123,7 +131,7 @@ impl Connection {
         };
         let (names, name_lengths) = pointers(|(name, _)| name);
         let (values, value_lengths) = pointers(|(_, value)| value);
-        self.set_busy(true);
+        let _call = CALLS.read();
         // SAFETY: every pointer comes with its length and lives through the call.
         let raw = unsafe {
             function(
@@ -139,7 +147,6 @@ impl Connection {
                 parameters.len(),
             )
         };
-        self.set_busy(false);
         // SAFETY: a fresh result of this library.
         unsafe { OwnedResult::new(self.library, raw) }
     }
@@ -147,10 +154,11 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        let _call = CALLS.read();
         let _one_at_a_time = CONNECTING.lock();
         let mut connections = CONNECTIONS.lock();
         let Some(index) = connections.iter().position(|state| state.pointer == self.pointer as usize) else { return };
-        connections.swap_remove(index);
+        connections.remove(index);
         drop(connections);
         // SAFETY: nobody else has this connection, and no statement runs on it: a session is borrowed by its stream.
         unsafe { (self.library.close)(self.pointer) }
@@ -161,57 +169,45 @@ impl Drop for Connection {
 fn close_at_exit() {
     static REGISTERED: OnceLock<()> = OnceLock::new();
     REGISTERED.get_or_init(|| {
-        #[cfg(target_os = "linux")]
-        // SAFETY: the handler has the signature that on_exit(3) asks for and uses no argument.
-        unsafe {
-            on_exit(leave, std::ptr::null_mut())
-        };
-        #[cfg(not(target_os = "linux"))]
         // SAFETY: the handler takes and answers nothing. Registered after libchdb's own, it runs before them.
-        unsafe {
-            libc::atexit(close_all)
-        };
+        unsafe { libc::atexit(close_all) };
     });
 }
 
-#[cfg(target_os = "linux")]
-unsafe extern "C" {
-    fn on_exit(handler: extern "C" fn(libc::c_int, *mut libc::c_void), argument: *mut libc::c_void) -> libc::c_int;
-}
-
-/// Ends the process with its own status where a connection is still open. Static objects that libchdb made after the handler
-/// was registered are destroyed by now, so closing would crash, as would leaving it to libchdb's own handlers; MergeTree
-/// is safe against an end without either.
-#[cfg(target_os = "linux")]
-extern "C" fn leave(status: libc::c_int, _argument: *mut libc::c_void) {
-    let connections = CONNECTIONS.lock();
-    if connections.is_empty() {
-        return;
-    }
-    let busy = connections.iter().any(|state| state.busy);
-    let status = match (busy, interrupted()) {
-        (true, true) => interrupt::EXIT_CODE.into(),
-        (true, false) => 2,
-        (false, _) => status,
-    };
-    // SAFETY: ends the process.
-    unsafe { libc::_exit(status) }
-}
-
-#[cfg(not(target_os = "linux"))]
+/// The exit handler. It works on a thread of its own: this one's thread-locals, libchdb's among them, are gone by now.
 extern "C" fn close_all() {
-    let mut connections = std::mem::take(&mut *CONNECTIONS.lock());
-    if connections.iter().any(|state| state.busy) {
-        // Another thread is inside libchdb: nothing can be closed under it, so the process ends here, without the
-        // static destructors that would crash. MergeTree is safe against that.
+    if let Ok(closing) = std::thread::Builder::new().name("close".into()).spawn(close_connections) {
+        // A panic there has said so already; the process ends in any case.
+        let _ = closing.join();
+    }
+}
+
+fn close_connections() {
+    if let Some(warehouse) = OPEN.try_lock().and_then(|open| open.upgrade()) {
+        warehouse.cancel_all();
+        // Its connections are closed below, with all others.
+        std::mem::forget(warehouse);
+    }
+    // Other threads wait from here on, until the process is gone.
+    let Some(calls) = CALLS.try_write_for(EXIT_WAIT) else {
+        // One is inside libchdb and does not come back: nothing can be closed under it, so the process ends here, without
+        // the static destructors that would crash. MergeTree is safe against that.
         // SAFETY: ends the process.
         unsafe { libc::_exit(if interrupted() { interrupt::EXIT_CODE.into() } else { 2 }) }
-    }
-    // A later connection may use what an earlier one set up.
-    if let Some(library) = library::loaded() {
-        while let Some(state) = connections.pop() {
-            // SAFETY: no statement runs, and the entry was taken from the list, so nobody else closes it.
-            unsafe { (library.close)(state.pointer as *mut RawConnection) }
+    };
+    std::mem::forget(calls);
+    let Some(library) = library::loaded() else { return };
+    let mut connections = std::mem::take(&mut *CONNECTIONS.lock());
+    // The first one is the warehouse's own: with it libchdb stops.
+    while let Some(state) = connections.pop() {
+        let pointer = state.pointer as *mut RawConnection;
+        // SAFETY: no call is under way and none begins any more; the entry was taken, so nobody else closes it.
+        unsafe {
+            if state.stream != 0 {
+                (library.stream_cancel)(*pointer, state.stream as library::RawResult);
+                (library.destroy)(state.stream as library::RawResult);
+            }
+            (library.close)(pointer);
         }
     }
 }
@@ -639,7 +635,7 @@ impl ChdbSession {
             }
             return Err(begun.error(&text));
         }
-        self.connection.set_busy(true);
+        self.connection.set_stream(Some(&handle));
         Ok(Started::Stream(Chunks { session: Some(self), handle: Some(handle), begun, done: false, read: (0, 0) }))
     }
 
@@ -741,12 +737,14 @@ impl<'a> Chunks<'a> {
         let Some(session) = &mut self.session else { return };
         if let Some(handle) = self.handle.take() {
             let connection = &session.connection;
+            let call = CALLS.read();
+            connection.set_stream(None);
             if !self.done {
                 // SAFETY: both are live, and no fetch is under way.
                 unsafe { (connection.library.stream_cancel)(connection.raw(), handle.raw()) };
             }
             drop(handle);
-            connection.set_busy(false);
+            drop(call);
             session.end(&self.begun);
         }
     }
@@ -757,6 +755,7 @@ impl<'a> Chunks<'a> {
             return Ok(None);
         };
         let connection = &session.connection;
+        let _call = CALLS.read();
         // SAFETY: the connection and the stream are live, and this session is borrowed: nobody else fetches.
         let raw = unsafe { (connection.library.stream_fetch)(connection.raw(), handle.raw()) };
         // SAFETY: a fresh result of this library.

@@ -495,7 +495,13 @@ impl<'a> Compiler<'a> {
         if fs_err::read_to_string(&path).ok().as_deref() != Some(code) {
             fs_err::write(&path, code).map_err(|source| ProjectError::io(&path, source))?;
         }
-        Ok(shown(&path, &self.workspace.project.root.root))
+        let shown = shown(&path, &self.workspace.project.root.root);
+        // dbt writes the hooks' file as `./dbt_project.yml`.
+        let own = node.original_file_path.trim_start_matches("./");
+        Ok(match node.original_file_path.strip_prefix("./") {
+            Some(_) => shown.replacen(own, &node.original_file_path, 1),
+            None => shown,
+        })
     }
 }
 

@@ -500,7 +500,7 @@ pub fn inject_ctes(sql: &str, ctes: &[(String, String)]) -> String {
             && text[word.len()..].starts_with(|c: char| !c.is_alphanumeric() && c != '_')
     };
     if !is_word(&sql[statement..], "with") {
-        return format!("{}with{joined}{}", &sql[..start], &sql[start..]);
+        return format!("{}with{joined} {}", &sql[..start], &sql[start..]);
     }
     let mut after = statement + "with".len();
     let next = skip_comments(sql, after);

@@ -17,7 +17,6 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Error,
-    adapter::{AdapterOptions, load_templates},
     cli::{ExecutionArgs, SelectionArgs},
     commands::{Context, ExitStatus, parse, warehouse},
     interrupt::interrupted,
@@ -75,10 +74,7 @@ pub(super) fn execute(plan: &Plan<'_>, context: &Context) -> Result<ExitStatus, 
         return Ok(ExitStatus::Success);
     }
     let opened = warehouse::open(context)?;
-    let templates = load_templates(&context.settings.migrate.ddl_path)?;
-    let adapter_options = AdapterOptions::of(&opened.target);
-    let mut prepared = Prepared::new(&opened, adapter_options, templates, context)?;
-    prepared.recover(&lines)?;
+    let mut prepared = Prepared::open(&opened, context)?;
     prepared.schemas(&workspace, &ids, plan)?;
     let defer = deferral(plan.selection, &workspace, state, &mut prepared)?;
     let resolver = Resolver::new(&workspace, ids.clone(), plan.execution.empty, defer);
