@@ -247,6 +247,8 @@ fn finish(
     args.insert("invocation_command".into(), json!(format!("chpipe {}", plan.command)));
     let document =
         RunResults { invocation: &context.invocation, results, elapsed: started.elapsed().as_secs_f64(), args };
+    let json = document.json();
+    context.journal.add_nodes(json["results"].as_array().map(Vec::as_slice).unwrap_or_default());
     write_run_results(&document, target_path)
         .map_err(|source| Error::Io { path: target_path.join("run_results.json"), source })?;
     Ok(())
