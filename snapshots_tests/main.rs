@@ -13,6 +13,10 @@
 
 mod cli;
 mod extract;
+mod f1;
 mod harness;
 mod lake;
+mod materialize;
+mod render;
+mod scd2;
 mod tidy;

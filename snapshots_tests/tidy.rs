@@ -32,8 +32,8 @@ const RULES: &[Rule] = &[
     Rule {
         forbidden: &["reqwest::"],
         within: &[],
-        except: &["extract/", "simulate/", "observe/", "project/packages"],
-        reason: "only extract speaks HTTP to the API",
+        except: &["extract/", "simulate/", "observe/", "project/deps"],
+        reason: "only extract speaks HTTP to the API (and `deps` to package hosts)",
     },
     Rule {
         forbidden: &["aws_sdk_s3::", "aws_config::"],

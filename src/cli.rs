@@ -99,14 +99,179 @@ pub enum Command {
     Transform(TransformArgs),
     /// Extract and transform a range of seasons, one after the other, for as long as the API's limits make it take
     Backfill(BackfillArgs),
+    /// Bring the warehouse's DDL to what the Silver files and the table specs say: plan, show, apply
+    Migrate(MigrateArgs),
+    /// Insert the Silver objects that are not in the raw tables yet, each exactly once
+    Load(LoadArgs),
+    /// Generate DDL to look at, or a table spec for any Parquet on S3
+    Ddl(DdlArgs),
     /// Install libchdb, or show which one is used
     Engine(EngineArgs),
     /// Run SQL in the target's schema and print the result
     Query(QueryArgs),
     /// Serve an API with made-up seasons on loopback, for trying things out without the network
     Simulate(SimulateArgs),
+    /// Read the whole project and write manifest.json
+    Parse(ParseArgs),
+    /// List what a selection finds
+    #[command(name = "ls", visible_alias = "list")]
+    Ls(LsArgs),
+    /// Write the SQL of models, tests and snapshots to target/compiled
+    Compile(CompileArgs),
+    /// Build the selected models
+    Run(RunArgs),
+    /// Run the selected data tests and unit tests
+    Test(TestArgs),
+    /// Load the selected CSV files
+    Seed(SeedArgs),
+    /// Take up what changed in the sources of the selected snapshots
+    Snapshot(SnapshotArgs),
+    /// Seeds, models, snapshots and their tests in graph order; nothing is built on what fails its tests
+    Build(BuildArgs),
+    /// Install the packages of packages.yml or dependencies.yml
+    Deps(DepsArgs),
+    /// Show the project, the target and whether it can be reached
+    Debug(DebugArgs),
+    /// Delete the folders of `clean-targets`
+    Clean(CleanArgs),
+    /// Start a new dbt project
+    Init(InitArgs),
+    /// Serve the embedded warehouse over ClickHouse's HTTP interface, and a directory lake over S3, until interrupted
+    Serve(ServeArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct MigrateArgs {
+    #[command(subcommand)]
+    pub command: Option<MigrateCommand>,
+    /// Show the plan and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Change nothing, and exit with 1 when there is something to do (for CI)
+    #[arg(long)]
+    pub check: bool,
+    /// Write the plan to a file for `chpipe migrate apply`, and change nothing
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// How the plan is shown
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: PlanFormat,
+    /// An object that may lose data (`raw.raw_results`), repeatable; nothing else ever loses any
+    #[arg(long, value_name = "OBJECT", value_delimiter = ',')]
+    pub allow_destructive: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum MigrateCommand {
+    /// Apply a plan of `--out`; refused when the warehouse has changed since
+    Apply(MigrateApplyArgs),
+    /// Show what is applied, pending and left of rebuilt tables
+    Status,
+    /// Show all migrations with time, checksum and outcome
+    History,
+    /// Put the old version of the last rebuilt tables back, as long as it is kept
+    Undo,
+}
+
+#[derive(Debug, Args)]
+pub struct MigrateApplyArgs {
+    /// The plan
+    pub plan: PathBuf,
+    /// An object that may lose data (`raw.raw_results`), repeatable
+    #[arg(long, value_name = "OBJECT", value_delimiter = ',')]
+    pub allow_destructive: Vec<String>,
+}
+
+/// How a plan is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    Text,
+    Json,
+    Sql,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct LoadArgs {
+    #[command(subcommand)]
+    pub command: Option<LoadCommand>,
+    /// Who reads the objects: chpipe now, or ClickHouse's S3Queue from now on [default: `mode` of [load] in chpipe.toml]
+    #[arg(long, value_name = "MODE")]
+    pub mode: Option<LoadMode>,
+    /// Only these datasets (endpoints), repeatable
+    #[arg(long, short = 'e', value_name = "NAME", value_delimiter = ',')]
+    pub endpoint: Vec<String>,
+    /// Load this object again, replacing its rows; repeatable, a key or a part of one
+    #[arg(long, value_name = "KEY")]
+    pub reload: Vec<String>,
+    /// Show what would be loaded and load nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LoadCommand {
+    /// Show the objects loaded, pending and failed, and why
+    Status,
+}
+
+/// Who moves rows into the raw tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LoadMode {
+    /// chpipe inserts the objects that are missing
+    Batch,
+    /// S3Queue tables and their views insert new objects by themselves
+    Queue,
+}
+
+#[derive(Debug, Args)]
+pub struct DdlArgs {
+    #[command(subcommand)]
+    pub command: DdlCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DdlCommand {
+    /// Write the DDL of every dataset to ddl/generated/, for reviewers
+    Generate(DdlGenerateArgs),
+    /// Print the DDL of one dataset
+    Show(DdlShowArgs),
+    /// Read the schema of any Parquet and write a table spec for it
+    Infer(DdlInferArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct DdlGenerateArgs {
+    /// Write nothing, and exit with 1 when a file is not as it would be written (for CI)
+    #[arg(long)]
+    pub check: bool,
+    /// Look at the lake's files too, not only at the endpoints' definitions and the specs
+    #[arg(long)]
+    pub lake: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DdlShowArgs {
+    /// The dataset: `results`
+    pub name: String,
+}
+
+#[derive(Debug, Args)]
+pub struct DdlInferArgs {
+    /// Parquet files: `s3://bucket/path/**.parquet`
+    pub source: String,
+    /// Name of the dataset: the tables are `ext_<name>` and `raw_<name>`
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// The bucket is public: send unsigned requests
+    #[arg(long)]
+    pub no_sign_request: bool,
+    /// Print the spec instead of writing ddl/tables/<name>.yml
+    #[arg(long)]
+    pub stdout: bool,
 }
 
 #[derive(Debug, Args)]
@@ -164,12 +329,12 @@ pub struct SimulateArgs {
     /// Laps of a race, as a multiple of a real one's
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     pub lap_scale: f64,
+    /// Write the URL here once the server answers, for scripts that take a free port
+    #[arg(long, value_name = "FILE")]
+    pub url_file: Option<PathBuf>,
     /// A token that lifts the limits
     #[arg(long)]
     pub token: Option<String>,
-    /// Write the API's base URL to this file once it is served: for scripts, with --port 0
-    #[arg(long, value_name = "FILE")]
-    pub url_file: Option<PathBuf>,
 }
 
 /// `1950..2025`, both included, or one season.
@@ -181,6 +346,56 @@ fn parse_seasons(text: &str) -> Result<std::ops::RangeInclusive<u16>, String> {
     };
     let (first, last) = (season(first)?, season(last)?);
     if first > last { Err(format!("{first} comes after {last}")) } else { Ok(first..=last) }
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct SeedArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct SnapshotArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Port of the HTTP interface, 0 for a free one [default: `port` in [serve] of chpipe.toml, else 8123]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// Port of the lake's S3, 0 for a free one [default: `s3_port` in [serve] of chpipe.toml, else 9000]
+    #[arg(long, value_name = "PORT")]
+    pub s3_port: Option<u16>,
 }
 
 #[derive(Debug, Args)]
@@ -339,4 +554,164 @@ pub struct ExecutionArgs {
     /// Warnings are errors
     #[arg(long, env = "DBT_WARN_ERROR", value_parser = clap::builder::FalseyValueParser::new())]
     pub warn_error: bool,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct ParseArgs {
+    #[command(flatten)]
+    pub accepted: AcceptedArgs,
+}
+
+/// Flags of dbt's that need no work here: there is nothing to be partial about, no statistics are sent.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Accepted for dbt's sake")]
+pub struct AcceptedArgs {
+    #[arg(long, hide = true)]
+    pub no_partial_parse: bool,
+    #[arg(long, hide = true)]
+    pub partial_parse: bool,
+    #[arg(long, hide = true)]
+    pub no_send_anonymous_usage_stats: bool,
+    #[arg(long, hide = true)]
+    pub send_anonymous_usage_stats: bool,
+    #[arg(long, hide = true)]
+    pub no_version_check: bool,
+    #[arg(long, hide = true)]
+    pub version_check: bool,
+    #[arg(long, hide = true)]
+    pub no_populate_cache: bool,
+    #[arg(long, hide = true)]
+    pub populate_cache: bool,
+    #[arg(long, hide = true)]
+    pub cache_selected_only: bool,
+    #[arg(long, hide = true)]
+    pub no_static_parser: bool,
+    #[arg(long, hide = true)]
+    pub static_parser: bool,
+    #[arg(long, hide = true)]
+    pub no_write_json: bool,
+    #[arg(long, hide = true)]
+    pub write_json: bool,
+    #[arg(long, hide = true)]
+    pub print: bool,
+    #[arg(long, hide = true)]
+    pub no_print: bool,
+    #[arg(long, hide = true, value_name = "DIR")]
+    pub log_path: Option<PathBuf>,
+    #[arg(long, hide = true, value_name = "N")]
+    pub printer_width: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct LsArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// What is printed of each resource
+    #[arg(long, value_name = "FORM", default_value = "selector")]
+    pub output: LsOutput,
+    /// With `--output json`: these keys, as `name`, `config.materialized`
+    #[arg(long, num_args = 1.., value_name = "KEY")]
+    pub output_keys: Vec<String>,
+    #[command(flatten)]
+    pub accepted: AcceptedArgs,
+}
+
+/// `ls --output`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum LsOutput {
+    /// One JSON object a line
+    Json,
+    Name,
+    /// The file, relative to the project
+    Path,
+    /// What would select it
+    #[default]
+    Selector,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct CompileArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Compile this SQL instead of files, and print it
+    #[arg(long, value_name = "SQL", conflicts_with = "select")]
+    pub inline: Option<String>,
+    /// The form of what is printed
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub output: CompileOutput,
+    /// Never ask the warehouse, even where a model wants to
+    #[arg(long)]
+    pub no_introspect: bool,
+    /// Compile incremental models as if they were built from nothing
+    #[arg(long, short = 'f', env = "DBT_FULL_REFRESH")]
+    pub full_refresh: bool,
+    /// Read refs and sources with `limit 0`
+    #[arg(long, env = "DBT_EMPTY")]
+    pub empty: bool,
+    #[command(flatten)]
+    pub accepted: AcceptedArgs,
+}
+
+/// `compile --output`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum CompileOutput {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct DepsArgs {
+    /// Resolve and write package-lock.yml, install nothing
+    #[arg(long)]
+    pub lock: bool,
+    /// Resolve anew, whatever package-lock.yml says
+    #[arg(long)]
+    pub upgrade: bool,
+    /// Add a package to packages.yml first: dbt-labs/dbt_utils@1.3.0
+    #[arg(long, value_name = "PACKAGE@VERSION")]
+    pub add_package: Option<String>,
+    /// With --add-package: where it comes from
+    #[arg(long, value_name = "KIND", default_value = "hub")]
+    pub source: PackageKind,
+    #[command(flatten)]
+    pub accepted: AcceptedArgs,
+}
+
+/// Where a package comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum PackageKind {
+    #[default]
+    Hub,
+    Git,
+    Local,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct DebugArgs {
+    /// Show where profiles.yml is looked for, and stop
+    #[arg(long)]
+    pub config_dir: bool,
+    /// Only try to connect
+    #[arg(long)]
+    pub connection: bool,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct CleanArgs {
+    /// Refuse to delete outside of the project folder
+    #[arg(long, overrides_with = "no_clean_project_files_only")]
+    pub clean_project_files_only: bool,
+    /// Delete outside of the project folder too
+    #[arg(long)]
+    pub no_clean_project_files_only: bool,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct InitArgs {
+    /// The project's name; its folder too
+    pub project_name: Option<String>,
+    /// Write no profiles.yml
+    #[arg(long, short = 's')]
+    pub skip_profile_setup: bool,
 }

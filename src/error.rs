@@ -4,8 +4,9 @@
 use std::path::PathBuf;
 
 use crate::{
-    config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError, simulate::SimulateError,
-    transform::TransformError,
+    adapter::AdapterError, config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError,
+    load::LoadError, migrate::MigrateError, observe::PublishError, project::ProjectError, render::RenderError,
+    serve::ServeError, simulate::SimulateError, snapshot::SnapshotError, transform::TransformError,
 };
 
 /// Any failure of a command.
@@ -18,15 +19,34 @@ pub enum Error {
     #[error(transparent)]
     Lake(#[from] LakeError),
     #[error(transparent)]
+    Project(#[from] ProjectError),
+    /// An error that several nodes have in common.
+    #[error(transparent)]
+    SharedProject(std::sync::Arc<ProjectError>),
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error(transparent)]
     Extract(#[from] ExtractError),
     #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+    #[error(transparent)]
     Transform(#[from] TransformError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     #[error(transparent)]
     Simulate(#[from] SimulateError),
     #[error("cannot read or write `{}`", path.display())]
     Io { path: PathBuf, source: std::io::Error },
     #[error("{argument} is not valid: {reason}")]
     Argument { argument: &'static str, reason: String },
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     #[error("interrupted")]
     Interrupted,
 }
@@ -60,7 +80,11 @@ impl Error {
     pub fn location(&self) -> Option<Location> {
         match self {
             Self::Config(error) => error.location(),
+            Self::Project(error) => error.location(),
+            Self::SharedProject(error) => error.location(),
+            Self::Render(error) => error.location().cloned(),
             Self::Extract(error) => error.location(),
+            Self::Migrate(error) => error.location(),
             _ => None,
         }
     }
@@ -71,8 +95,16 @@ impl Error {
             Self::Config(error) => error.hint(),
             Self::Engine(error) => error.hint(),
             Self::Lake(error) => error.hint(),
+            Self::Adapter(error) => error.hint(),
+            Self::Snapshot(error) => error.hint(),
+            Self::Project(error) => error.hint(),
+            Self::SharedProject(error) => error.hint(),
+            Self::Publish(error) => error.hint(),
             Self::Extract(error) => error.hint(),
+            Self::Migrate(error) => error.hint(),
+            Self::Load(error) => error.hint(),
             Self::Transform(error) => error.hint(),
+            Self::Serve(error) => error.hint(),
             Self::Simulate(error) => error.hint(),
             _ => None,
         }
@@ -82,9 +114,12 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Interrupted
+            | Self::Engine(EngineError::Interrupted)
             | Self::Extract(ExtractError::Interrupted { .. })
             | Self::Transform(TransformError::Interrupted { .. }) => 130,
             Self::Transform(TransformError::Failed { .. }) => 1,
+            Self::Migrate(error) => error.exit_code(),
+            Self::Load(error) => error.exit_code(),
             _ => 2,
         }
     }

@@ -15,19 +15,30 @@
 //! Invariants: stages do not call each other, a command hands one stage's value to the next; `render`, `schema`, `ddl`
 //! and the graph are values in, values out; a reading command never writes.
 
+pub mod adapter;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod data_test;
+pub mod ddl;
 pub mod diagnostic;
 pub mod engine;
 mod error;
 pub mod extract;
 pub mod interrupt;
 pub mod lake;
+pub mod load;
+pub mod materialize;
+pub mod migrate;
 pub mod observe;
 pub mod printer;
 pub mod project;
+pub mod render;
+pub mod schedule;
+pub mod schema;
+pub mod serve;
 pub mod simulate;
+pub mod snapshot;
 pub mod transform;
 
 pub use error::Error;

@@ -8,7 +8,9 @@ use crate::{
     Error,
     cli::ExtractArgs,
     commands::{Context, ExitStatus, lake_run},
-    extract::{Client, Endpoints, Extract, ExtractError, Mode, Options, Plan, Progress, Report, Selectors},
+    extract::{
+        Client, EndpointReport, Endpoints, Extract, ExtractError, Mode, Options, Plan, Progress, Report, Selectors,
+    },
     lake::Lake,
     observe::RunRecord,
     printer::{Printer, human_bytes, human_count},
@@ -143,6 +145,7 @@ fn summary(report: &Report, printer: &Printer) {
     let rows: Vec<Vec<String>> = report
         .endpoints
         .iter()
+        .filter(|(_, endpoint)| **endpoint != EndpointReport::default())
         .map(|(name, endpoint)| {
             vec![
                 name.clone(),

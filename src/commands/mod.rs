@@ -2,12 +2,31 @@
 //! runs, and what all of them are given.
 
 mod backfill;
+mod build;
+mod clean;
+mod compile;
 mod completions;
+mod datasets;
+mod ddl;
+mod debug;
+mod deps;
 mod engine;
+mod execute;
 mod extract;
+mod init;
 mod lake_run;
+mod load;
+mod ls;
+mod migrate;
+mod offline;
+mod parse;
 mod query;
+mod run;
+mod seed;
+mod serve;
 mod simulate;
+mod snapshot;
+mod test;
 mod transform;
 mod warehouse;
 
@@ -61,16 +80,32 @@ pub fn dispatch(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
     let invocation = Invocation::start();
     crate::observe::start_log(&cli.global, &invocation);
     let context = Context { settings, printer: printer.clone(), invocation };
-    run(cli.command, &context)
+    run_command(cli.command, &context)
 }
 
-fn run(command: Command, context: &Context) -> Result<ExitStatus, Error> {
+fn run_command(command: Command, context: &Context) -> Result<ExitStatus, Error> {
     match command {
         Command::Extract(args) => extract::extract(&args, context),
         Command::Transform(args) => transform::transform(&args, context),
         Command::Backfill(args) => backfill::backfill(&args, context),
-        Command::Completions(_) | Command::Simulate(_) => Ok(ExitStatus::Success),
         Command::Engine(args) => engine::engine(&args, context),
+        Command::Migrate(args) => migrate::migrate(&args, context),
+        Command::Load(args) => load::load(&args, context),
+        Command::Ddl(args) => ddl::ddl(&args, context),
         Command::Query(args) => query::query(&args, context),
+        Command::Completions(_) | Command::Simulate(_) => Ok(ExitStatus::Success),
+        Command::Parse(args) => parse::parse(&args, context),
+        Command::Ls(args) => ls::ls(&args, context),
+        Command::Compile(args) => compile::compile(&args, context),
+        Command::Run(args) => run::run(&args, context),
+        Command::Test(args) => test::test(&args, context),
+        Command::Seed(args) => seed::seed(&args, context),
+        Command::Snapshot(args) => snapshot::snapshot(&args, context),
+        Command::Build(args) => build::build(&args, context),
+        Command::Deps(args) => deps::deps(&args, context),
+        Command::Debug(args) => debug::debug(&args, context),
+        Command::Clean(args) => clean::clean(&args, context),
+        Command::Init(args) => init::init(&args, context),
+        Command::Serve(args) => serve::serve(&args, context),
     }
 }

@@ -38,6 +38,11 @@ pub const ZOOKEEPER: &str = "CHPIPE_ZOOKEEPER";
 /// What processes share beside lake and warehouse: rate limits, caches.
 pub const STATE_PATH: &str = "CHPIPE_STATE_PATH";
 
+/// The user of `chpipe serve`.
+pub const SERVE_USER: &str = "CHPIPE_SERVE_USER";
+/// Its password; never logged.
+pub const SERVE_PASSWORD: &str = "CHPIPE_SERVE_PASSWORD";
+
 /// The user's cache folder, where it is not `~/.cache`.
 pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
 
@@ -51,8 +56,22 @@ pub(super) fn user_cache_dir() -> PathBuf {
         .unwrap_or_else(std::env::temp_dir)
         .join("chpipe")
 }
+/// Address of the package hub that `deps` asks for `package:` entries; dbt's own variable.
+pub const PACKAGE_HUB_URL: &str = "DBT_PACKAGE_HUB_URL";
 
 /// The value of a variable; an empty one counts as not set.
 pub(super) fn read(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The whole environment, for `env_var()` in the files of a dbt project; names and values that are no UTF-8 are left out.
+pub(super) fn all() -> std::collections::HashMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// `~`: where `.dbt/profiles.yml` is.
+pub(super) fn home() -> Option<std::path::PathBuf> {
+    read("HOME").map(std::path::PathBuf::from)
 }

@@ -19,7 +19,7 @@ pub enum ConfigError {
     Variable { name: &'static str, reason: String },
     #[error("--vars is not valid YAML: {reason}")]
     Vars { reason: String },
-    #[error("profiles.yml: {reason}")]
+    #[error("Runtime Error\n  {reason}")]
     Profile { reason: String, location: Option<Location>, hint: Option<String> },
 }
 

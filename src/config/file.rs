@@ -22,6 +22,7 @@ pub(super) struct FileSettings {
     pub(super) migrate: MigrateSettings,
     pub(super) load: LoadSettings,
     pub(super) serve: ServeSettings,
+    pub(super) metrics: MetricsSettings,
 }
 
 /// `[source]`: the HTTP API.
@@ -214,14 +215,38 @@ impl Default for LoadSettings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServeSettings {
+    /// The address to listen on. Another than loopback lets other machines in.
     pub host: String,
     pub port: u16,
     pub s3_port: u16,
+    /// The one user; the profile's where not given, else `default`.
+    pub user: Option<String>,
+    /// Its password, better in the environment than here; one is made up where none is given.
+    pub password: Option<Secret>,
 }
 
 impl Default for ServeSettings {
     fn default() -> Self {
-        Self { host: "127.0.0.1".into(), port: 8123, s3_port: 9000 }
+        Self { host: "127.0.0.1".into(), port: 8123, s3_port: 9000, user: None, password: None }
+    }
+}
+
+/// `[metrics]`: where each run sends the state of the pipeline; nowhere by default.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsSettings {
+    /// A file for node_exporter's textfile collector: `/var/lib/node_exporter/chpipe.prom`.
+    pub textfile: Option<PathBuf>,
+    /// Base URL of a Pushgateway: `http://pushgateway:9091`.
+    pub pushgateway: Option<String>,
+    /// URL of an OTLP receiver that takes JSON over HTTP: `http://prometheus:9090/api/v1/otlp/v1/metrics`.
+    pub otlp: Option<String>,
+}
+
+impl MetricsSettings {
+    /// Whether there is a place to send to.
+    pub fn is_on(&self) -> bool {
+        self.textfile.is_some() || self.pushgateway.is_some() || self.otlp.is_some()
     }
 }
 
@@ -273,6 +298,8 @@ impl FileSettings {
         set_some(&mut self.engine.cache_dir, read(env_vars::CACHE_DIR).map(PathBuf::from));
         set(&mut self.engine.path, read(env_vars::WAREHOUSE_PATH).map(PathBuf::from));
         set_some(&mut self.engine.zookeeper, read(env_vars::ZOOKEEPER));
+        set_some(&mut self.serve.user, read(env_vars::SERVE_USER));
+        set_some(&mut self.serve.password, read(env_vars::SERVE_PASSWORD).map(Secret::new));
         if !self.source.url.ends_with('/') {
             self.source.url.push('/');
         }
@@ -285,8 +312,14 @@ impl FileSettings {
         absolute(&mut self.lake.path);
         absolute(&mut self.engine.path);
         absolute(&mut self.migrate.ddl_path);
-        for path in
-            [&mut self.engine.libchdb, &mut self.engine.cache_dir, &mut self.source.endpoints].into_iter().flatten()
+        for path in [
+            &mut self.engine.libchdb,
+            &mut self.engine.cache_dir,
+            &mut self.source.endpoints,
+            &mut self.metrics.textfile,
+        ]
+        .into_iter()
+        .flatten()
         {
             absolute(path);
         }

@@ -14,7 +14,8 @@ use std::{
 
 pub use error::ConfigError;
 pub use file::{
-    EngineSettings, LakeSettings, LoadSettings, MigrateSettings, ServeSettings, SourceSettings, TransformSettings,
+    EngineSettings, LakeSettings, LoadSettings, MetricsSettings, MigrateSettings, ServeSettings, SourceSettings,
+    TransformSettings,
 };
 pub use secret::Secret;
 pub use target::{Connection, ServerConnection, Target};
@@ -46,6 +47,7 @@ pub struct Settings {
     pub migrate: MigrateSettings,
     pub load: LoadSettings,
     pub serve: ServeSettings,
+    pub metrics: MetricsSettings,
 }
 
 impl Settings {
@@ -86,6 +88,7 @@ impl Settings {
             migrate: file.migrate,
             load: file.load,
             serve: file.serve,
+            metrics: file.metrics,
             state_dir: env_vars::read(env_vars::STATE_PATH)
                 .map_or_else(|| project_dir.join(".chpipe/state"), |path| project_dir.join(path)),
             project_dir,
@@ -95,6 +98,16 @@ impl Settings {
     /// The folder of what processes share beside lake and warehouse (rate limits, caches): `.chpipe/state`.
     pub fn state_dir(&self) -> &Path {
         &self.state_dir
+    }
+
+    /// The environment as `env_var()` sees it, `.env` included.
+    pub fn environment(&self) -> std::sync::Arc<std::collections::HashMap<String, String>> {
+        std::sync::Arc::new(env_vars::all())
+    }
+
+    /// The package hub, for `deps`.
+    pub fn package_hub_url(&self) -> Option<String> {
+        env_vars::read(env_vars::PACKAGE_HUB_URL)
     }
 
     /// The connection that the profile names; embedded in `.chpipe/warehouse` where there is no profiles.yml.

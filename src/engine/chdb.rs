@@ -41,7 +41,7 @@ use super::{
     native_format::{self, Columns, NativeReader},
     native_writer::NativeWriter,
     quote_string,
-    statement::{Kind, Statement, set_assignments},
+    statement::{Kind, Statement, TokenKind, Tokens, set_assignments},
 };
 use crate::interrupt::{self, OnInterrupt, interrupted};
 
@@ -161,11 +161,44 @@ impl Drop for Connection {
 fn close_at_exit() {
     static REGISTERED: OnceLock<()> = OnceLock::new();
     REGISTERED.get_or_init(|| {
+        #[cfg(target_os = "linux")]
+        // SAFETY: the handler has the signature that on_exit(3) asks for and uses no argument.
+        unsafe {
+            on_exit(leave, std::ptr::null_mut())
+        };
+        #[cfg(not(target_os = "linux"))]
         // SAFETY: the handler takes and answers nothing. Registered after libchdb's own, it runs before them.
-        unsafe { libc::atexit(close_all) };
+        unsafe {
+            libc::atexit(close_all)
+        };
     });
 }
 
+#[cfg(target_os = "linux")]
+unsafe extern "C" {
+    fn on_exit(handler: extern "C" fn(libc::c_int, *mut libc::c_void), argument: *mut libc::c_void) -> libc::c_int;
+}
+
+/// Ends the process with its own status where a connection is still open. Static objects that libchdb made after the handler
+/// was registered are destroyed by now, so closing would crash, as would leaving it to libchdb's own handlers; MergeTree
+/// is safe against an end without either.
+#[cfg(target_os = "linux")]
+extern "C" fn leave(status: libc::c_int, _argument: *mut libc::c_void) {
+    let connections = CONNECTIONS.lock();
+    if connections.is_empty() {
+        return;
+    }
+    let busy = connections.iter().any(|state| state.busy);
+    let status = match (busy, interrupted()) {
+        (true, true) => interrupt::EXIT_CODE.into(),
+        (true, false) => 2,
+        (false, _) => status,
+    };
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(status) }
+}
+
+#[cfg(not(target_os = "linux"))]
 extern "C" fn close_all() {
     let mut connections = std::mem::take(&mut *CONNECTIONS.lock());
     if connections.iter().any(|state| state.busy) {
@@ -204,11 +237,13 @@ struct Warehouse {
 struct Running {
     /// Its `log_comment`.
     tag: String,
+    /// Whether it changes nothing.
+    reads: bool,
     cancelled: AtomicBool,
 }
 
 /// The embedded engine.
-pub(super) struct ChdbEngine {
+pub(crate) struct ChdbEngine {
     warehouse: Arc<Warehouse>,
     _on_interrupt: OnInterrupt,
 }
@@ -224,7 +259,7 @@ pub(super) struct Configuration<'a> {
 static OPEN: Mutex<Weak<Warehouse>> = Mutex::new(Weak::new());
 
 /// The engine over `path` that this process has open already, if any.
-pub(super) fn already_open(path: &Path, xml: &str) -> Result<Option<Arc<dyn Engine>>, EngineError> {
+pub(super) fn already_open(path: &Path, xml: &str) -> Result<Option<ChdbEngine>, EngineError> {
     let Some(warehouse) = OPEN.lock().upgrade() else { return Ok(None) };
     let refuse = |reason: String| EngineError::Open { path: path.to_owned(), reason };
     if warehouse.path != path {
@@ -234,7 +269,7 @@ pub(super) fn already_open(path: &Path, xml: &str) -> Result<Option<Arc<dyn Engi
     if warehouse.configuration != xml {
         return Err(refuse("this process has it open with other named collections or another ZooKeeper".into()));
     }
-    Ok(Some(Arc::new(ChdbEngine::over(warehouse))))
+    Ok(Some(ChdbEngine::over(warehouse)))
 }
 
 impl ChdbEngine {
@@ -336,15 +371,46 @@ impl Warehouse {
     }
 }
 
-impl Engine for ChdbEngine {
-    fn connect(&self) -> Result<Box<dyn Session>, EngineError> {
+impl ChdbEngine {
+    /// A session with what only this engine can do, for [`crate::serve`].
+    pub(crate) fn connect_session(&self) -> Result<ChdbSession, EngineError> {
         let connection = self.warehouse.connect()?;
-        Ok(Box::new(ChdbSession {
+        Ok(ChdbSession {
             connection,
             warehouse: Arc::clone(&self.warehouse),
             settings: BTreeMap::new(),
             unclean: false,
-        }))
+        })
+    }
+
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.warehouse.path
+    }
+
+    /// Cancels a statement that only reads; another one runs on.
+    pub(crate) fn cancel_reading(&self, query_id: &str) {
+        let reads = self.warehouse.running.lock().get(query_id).is_some_and(|running| running.reads);
+        if reads {
+            // Its client is gone: nobody is left to tell.
+            let _ = self.cancel(query_id);
+        }
+    }
+
+    /// Cancels whatever runs.
+    pub(crate) fn cancel_all(&self) {
+        self.warehouse.cancel_all();
+    }
+
+    /// Whether a statement of this id is under way.
+    pub(crate) fn is_running(&self, query_id: &str) -> bool {
+        self.warehouse.running.lock().contains_key(query_id)
+    }
+}
+
+impl Engine for ChdbEngine {
+    fn connect(&self) -> Result<Box<dyn Session>, EngineError> {
+        Ok(Box::new(self.connect_session()?))
     }
 
     fn cancel(&self, query_id: &str) -> Result<(), EngineError> {
@@ -371,7 +437,7 @@ impl Engine for ChdbEngine {
 }
 
 /// A connection with its own settings, current database and temporary tables.
-struct ChdbSession {
+pub(crate) struct ChdbSession {
     // Before the warehouse, which closes the directory with its last connection.
     connection: Connection,
     warehouse: Arc<Warehouse>,
@@ -391,7 +457,7 @@ struct Begun {
 
 impl ChdbSession {
     /// Puts the statement's settings and tag in place.
-    fn begin(&mut self, options: &QueryOptions) -> Result<Begun, EngineError> {
+    fn begin(&mut self, reads: bool, options: &QueryOptions) -> Result<Begun, EngineError> {
         let query_id = options.query_id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
         let number = self.warehouse.statements.fetch_add(1, Ordering::Relaxed);
         let comment = options.settings.iter().find(|(name, _)| name == "log_comment").map(|(_, value)| value.clone());
@@ -405,7 +471,7 @@ impl ChdbSession {
         }
         let set = format!("SET {}", assignments.join(", "));
         self.run_plain(&set, &query_id)?;
-        let running = Arc::new(Running { tag, cancelled: AtomicBool::new(false) });
+        let running = Arc::new(Running { tag, reads, cancelled: AtomicBool::new(false) });
         self.warehouse.running.lock().insert(query_id.clone(), Arc::clone(&running));
         let restore = (!restore.is_empty()).then(|| format!("SET {}", restore.join(", ")));
         Ok(Begun { query_id, running, restore, started: Instant::now() })
@@ -450,7 +516,8 @@ impl ChdbSession {
         format: &str,
         options: &QueryOptions,
     ) -> Result<(OwnedResult, QuerySummary), EngineError> {
-        let begun = self.begin(options)?;
+        let start = String::from_utf8_lossy(&sql[..sql.len().min(4096)]);
+        let begun = self.begin(matches!(Statement::read(&start).kind, Kind::Select | Kind::Rows), options)?;
         let result = self.connection.query(sql, format, &options.parameters);
         self.end(&begun);
         let result = result?;
@@ -459,6 +526,44 @@ impl ChdbSession {
         }
         let summary = begun.summary(Some(&result));
         Ok((result, summary))
+    }
+
+    /// `KILL QUERY`: `query_id` in its condition means the ids that chpipe gave, and it never waits (a killed statement
+    /// stays in the list until its connection runs another).
+    pub(crate) fn kill(
+        &mut self,
+        sql: &str,
+        format: &str,
+        options: &QueryOptions,
+        out: &mut dyn Write,
+    ) -> Result<QuerySummary, EngineError> {
+        let running: Vec<(String, Arc<Running>)> =
+            self.warehouse.running.lock().iter().map(|(id, running)| (id.clone(), Arc::clone(running))).collect();
+        // An array of nothing has no type that transform() takes; '' is the comment of no statement of ours.
+        let list = |texts: Vec<&str>| std::iter::once("").chain(texts).map(quote_string).collect::<Vec<_>>().join(", ");
+        let tags = list(running.iter().map(|(_, running)| running.tag.as_str()).collect());
+        let ids = list(running.iter().map(|(id, _)| id.as_str()).collect());
+        let id_of = format!("transform(Settings['log_comment'], [{tags}], [{ids}], query_id)");
+        let mut text = String::with_capacity(sql.len() + id_of.len());
+        for token in Tokens::new(sql) {
+            match token.text(sql) {
+                word if token.kind == TokenKind::Word && word.eq_ignore_ascii_case("query_id") => text.push_str(&id_of),
+                word if token.kind == TokenKind::Word && word.eq_ignore_ascii_case("SYNC") => text.push_str("ASYNC"),
+                other => text.push_str(other),
+            }
+        }
+        self.write_in_one_piece(&text, format, options, out)
+    }
+
+    /// Inserts data that is encoded already: `statement` is everything before FORMAT.
+    pub(crate) fn insert_data(
+        &mut self,
+        statement: &str,
+        format: &str,
+        data: SpooledTempFile,
+        options: &QueryOptions,
+    ) -> Result<QuerySummary, EngineError> {
+        self.insert_spooled(statement, format, data, options)
     }
 
     /// Inserts encoded data: behind the statement where libchdb can take it there, else from a file without a name.
@@ -518,7 +623,7 @@ impl ChdbSession {
         format: &str,
         options: &QueryOptions,
     ) -> Result<Started<'a>, EngineError> {
-        let begun = self.begin(options)?;
+        let begun = self.begin(true, options)?;
         let handle = match self.connection.stream(sql.as_bytes(), format, &options.parameters) {
             Ok(handle) => handle,
             Err(error) => {
@@ -535,7 +640,7 @@ impl ChdbSession {
             return Err(begun.error(&text));
         }
         self.connection.set_busy(true);
-        Ok(Started::Stream(Chunks { session: Some(self), handle: Some(handle), begun, done: false, counters: None }))
+        Ok(Started::Stream(Chunks { session: Some(self), handle: Some(handle), begun, done: false, read: (0, 0) }))
     }
 
     /// Reads a whole result as batches.
@@ -621,7 +726,8 @@ struct Chunks<'a> {
     handle: Option<OwnedResult>,
     begun: Begun,
     done: bool,
-    counters: Option<QuerySummary>,
+    /// Rows and bytes read so far: every chunk says what was read for it.
+    read: (u64, u64),
 }
 
 impl<'a> Chunks<'a> {
@@ -663,16 +769,18 @@ impl<'a> Chunks<'a> {
             }
             return Err(self.begun.error(&text));
         }
+        let (rows, bytes, ..) = chunk.counters();
+        self.read.0 += rows;
+        self.read.1 += bytes;
         if chunk.bytes().is_empty() {
             self.done = true;
-            self.counters = Some(self.begun.summary(Some(&chunk)));
             return Ok(None);
         }
         Ok(Some(chunk))
     }
 
     fn summary(&self) -> QuerySummary {
-        self.counters.clone().unwrap_or_else(|| self.begun.summary(None))
+        QuerySummary { read_rows: self.read.0, read_bytes: self.read.1, ..self.begun.summary(None) }
     }
 }
 
@@ -844,6 +952,10 @@ fn check_single(statement: &Statement<'_>, options: &QueryOptions) -> Result<(),
     };
     if statement.several {
         return refuse("Syntax error (Multi-statements are not allowed)");
+    }
+    if statement.reads_input {
+        // libchdb runs it, reads nothing and says nothing.
+        return Err(EngineError::Unsupported { engine: "embedded", feature: "input() in an INSERT".into() });
     }
     if statement.kind == Kind::Empty {
         return refuse("Syntax error: Empty query");

@@ -95,7 +95,7 @@ impl DirectoryLock {
         directory: &Path,
         timeout: Duration,
         mut meanwhile: impl FnMut(&Holder) -> Option<T>,
-    ) -> Result<Acquired<T>, EngineError> {
+    ) -> Result<Acquired<Self, T>, EngineError> {
         let open_error =
             |error: std::io::Error| EngineError::Open { path: directory.to_owned(), reason: error.to_string() };
         fs_err::create_dir_all(directory).map_err(open_error)?;
@@ -137,8 +137,8 @@ impl DirectoryLock {
 }
 
 /// The lock, or what was found while waiting for it.
-pub(super) enum Acquired<T> {
-    Lock(DirectoryLock),
+pub(super) enum Acquired<L, T> {
+    Lock(L),
     OtherWay(T),
 }
 

@@ -22,11 +22,13 @@ use std::{io::Write, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 
+pub(crate) use chdb::{ChdbEngine, ChdbSession};
 pub use column_type::TYPE_KEY;
 pub use error::EngineError;
 pub use install::{Installed, install};
 pub use library::{VERSION as LIBCHDB_VERSION, find as find_library, installed_path};
 pub use lock::{Holder, holder};
+pub(crate) use open::open_directory;
 pub use open::{OpenOptions, open};
 
 /// A warehouse. Cheap to share; sessions are opened from it.

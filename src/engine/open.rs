@@ -7,7 +7,7 @@ use super::{
     Engine, EngineError,
     chdb::{self, ChdbEngine, Configuration},
     library,
-    lock::{Acquired, DirectoryLock},
+    lock::{Acquired, DirectoryLock, Holder},
 };
 use crate::{
     config::{Connection, EngineSettings, Settings, Target},
@@ -52,6 +52,25 @@ pub fn open(target: &Target, options: &OpenOptions) -> Result<Arc<dyn Engine>, E
 }
 
 fn open_embedded(path: &Path, options: &OpenOptions) -> Result<Arc<dyn Engine>, EngineError> {
+    match open_or(path, options, |_| None::<Arc<dyn Engine>>)? {
+        Acquired::OtherWay(engine) => Ok(engine),
+        Acquired::Lock(engine) => Ok(engine),
+    }
+}
+
+/// Opens a directory in this process and no other way.
+pub(crate) fn open_directory(path: &Path, options: &OpenOptions) -> Result<Arc<ChdbEngine>, EngineError> {
+    match open_or(path, options, |_| None)? {
+        Acquired::OtherWay(engine) | Acquired::Lock(engine) => Ok(engine),
+    }
+}
+
+/// Opens a directory; while another process has it, `meanwhile` may find another way to it.
+fn open_or<T>(
+    path: &Path,
+    options: &OpenOptions,
+    meanwhile: impl FnMut(&Holder) -> Option<T>,
+) -> Result<Acquired<Arc<ChdbEngine>, T>, EngineError> {
     // One name for one directory, so that two ways of writing it are the same warehouse.
     let absolute = std::path::absolute(path)
         .and_then(|path| fs_err::create_dir_all(&path).map(|()| path))
@@ -62,15 +81,14 @@ fn open_embedded(path: &Path, options: &OpenOptions) -> Result<Arc<dyn Engine>, 
     static OPENING: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
     let _one_at_a_time = OPENING.lock();
     if let Some(engine) = chdb::already_open(&absolute, &xml)? {
-        return Ok(engine);
+        return Ok(Acquired::Lock(Arc::new(engine)));
     }
     let library = library::find(&options.engine)?;
-    let lock = DirectoryLock::acquire(&absolute, options.lock_timeout, |_| None::<Arc<dyn Engine>>)?;
-    match lock {
-        Acquired::OtherWay(engine) => Ok(engine),
+    match DirectoryLock::acquire(&absolute, options.lock_timeout, meanwhile)? {
+        Acquired::OtherWay(other) => Ok(Acquired::OtherWay(other)),
         Acquired::Lock(lock) => {
             let configuration = Configuration { library: &library, path: &absolute, xml };
-            Ok(Arc::new(ChdbEngine::open(configuration, lock)?))
+            Ok(Acquired::Lock(Arc::new(ChdbEngine::open(configuration, lock)?)))
         }
     }
 }
@@ -79,6 +97,8 @@ fn open_embedded(path: &Path, options: &OpenOptions) -> Result<Arc<dyn Engine>, 
 /// would win over the argument.
 fn configuration(collections: &[(String, BucketAccess)], zookeeper: Option<&str>) -> Result<String, String> {
     let mut xml = String::from("<clickhouse>\n");
+    // A dropped table frees its space at once: a process that rebuilds tables and ends would pile up their old versions.
+    xml.push_str("<database_atomic_delay_before_drop_table_sec>0</database_atomic_delay_before_drop_table_sec>\n");
     if !collections.is_empty() {
         xml.push_str("<named_collections>\n");
         for (name, access) in collections {

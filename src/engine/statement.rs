@@ -34,14 +34,26 @@ pub(crate) struct Statement<'a> {
     pub(crate) several: bool,
     /// Where the statement ends, before a semicolon.
     pub(crate) end: usize,
+    /// Where FORMAT, or VALUES, of an INSERT with data begins.
+    pub(crate) data_keyword: Option<usize>,
+    /// Whether an INSERT reads from the `input()` table function.
+    pub(crate) reads_input: bool,
     /// WITH TOTALS, or a word that asks for something a stream of blocks cannot show.
     pub(crate) whole_result: bool,
 }
 
 impl<'a> Statement<'a> {
     pub(crate) fn read(sql: &'a str) -> Self {
-        let mut statement =
-            Self { kind: Kind::Empty, format: None, data: None, several: false, end: sql.len(), whole_result: false };
+        let mut statement = Self {
+            kind: Kind::Empty,
+            format: None,
+            data: None,
+            several: false,
+            end: sql.len(),
+            data_keyword: None,
+            reads_input: false,
+            whole_result: false,
+        };
         let mut tokens = Tokens::new(sql).filter(|token| token.kind != TokenKind::Space);
         let Some(first) = tokens.by_ref().find(|token| token.text(sql) != "(") else { return statement };
         statement.kind = match first.text(sql).to_ascii_uppercase().as_str() {
@@ -72,10 +84,15 @@ impl<'a> Statement<'a> {
                 "(" => depth += 1,
                 ")" => depth = depth.saturating_sub(1),
                 _ if depth > 0 || name_next => {}
-                _ if text.eq_ignore_ascii_case("VALUES") => return self.data = Some(token.range.end),
+                _ if text.eq_ignore_ascii_case("VALUES") => {
+                    self.data_keyword = Some(token.range.start);
+                    self.data = Some(token.range.end);
+                    return;
+                }
                 _ if text.eq_ignore_ascii_case("FORMAT") => {
                     let Some(name) = tokens.next().filter(|name| name.kind == TokenKind::Word) else { return };
                     self.format = Some(name.text(sql));
+                    self.data_keyword = Some(token.range.start);
                     self.data = Some(name.range.end);
                     // `FORMAT Values` and friends read from here on; an immediate SELECT would be an error anyway.
                     return;
@@ -94,8 +111,11 @@ impl<'a> Statement<'a> {
         let mut depth = 0_usize;
         let mut ended = false;
         let mut outside: Vec<(&'a str, TokenKind)> = Vec::new();
+        let mut previous = "";
         for token in tokens {
             let text = token.text(sql);
+            self.reads_input |= self.kind == Kind::Insert && text == "(" && previous.eq_ignore_ascii_case("input");
+            previous = text;
             match text {
                 _ if ended => self.several |= text != ";",
                 "(" | "[" | "{" => depth += 1,

@@ -248,6 +248,15 @@ impl Bucket for Directory {
         self.blocking("LIST", prefix, move |this| this.list_blocking(&owned, start_after.as_deref())).await
     }
 
+    async fn list_keys(&self, prefix: &str) -> Result<Vec<String>, LakeError> {
+        let owned = prefix.to_owned();
+        self.blocking("LIST", prefix, move |this| {
+            let keys = this.walk(&owned, None, false).map(|entry| entry.map(|entry| entry.key));
+            keys.collect::<Result<_, _>>().map_err(|error| this.inner.failed("LIST", &owned, &error))
+        })
+        .await
+    }
+
     async fn list_folders(&self, prefix: &str) -> Result<Vec<String>, LakeError> {
         let owned = prefix.to_owned();
         self.blocking("LIST", prefix, move |this| this.list_folders_blocking(&owned)).await

@@ -53,6 +53,14 @@ pub trait Bucket: Send + Sync + std::fmt::Debug {
     /// The store cannot be reached.
     async fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<ObjectMeta>, LakeError>;
 
+    /// The keys below `prefix`, in order: [`Bucket::list`] without what only a look at each object tells.
+    ///
+    /// # Errors
+    /// As [`Bucket::list`].
+    async fn list_keys(&self, prefix: &str) -> Result<Vec<String>, LakeError> {
+        Ok(self.list(prefix, None).await?.into_iter().map(|object| object.key).collect())
+    }
+
     /// The "folders" directly below `prefix` (S3's common prefixes), each ending in `/`.
     ///
     /// # Errors

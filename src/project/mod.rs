@@ -1,6 +1,43 @@
 //! A dbt project as data: files to a manifest, the graph over it, selection. In: the project folder; out: nodes. It
 //! never speaks to the warehouse.
 
+mod artifact;
+mod compile;
+mod config_rules;
+mod deps;
+mod error;
+mod graph;
+mod lookup;
+mod manifest;
+mod node;
+mod node_config;
+mod package;
+mod parallel;
+mod parse;
 mod relation;
+mod selector;
+mod semver;
+mod state;
+mod workspace;
+mod yaml;
 
+pub use artifact::{
+    CompiledNodes, exposure_json, manifest_json, node_json, source_json, unit_test_json, write_manifest,
+};
+pub use compile::{Compiled, Compiler, Cte, Defer, Resolver};
+pub use deps::{Deps, DepsOptions, deps_context};
+pub use error::ProjectError;
+pub use graph::Graph;
+pub use manifest::{Disabled, Manifest, Metadata, Resource};
+pub use node::{
+    Access, Checksum, Column, Contract, DependsOn, Docs, Documentation, Exposure, Freshness, FreshnessThreshold, Group,
+    Macro, MacroArgument, Node, Ref, ResourceType, Source, TestMetadata, UnitTest, UnitTestInput, UnitTestRows,
+    version_text,
+};
+pub use node_config::{HardDeletes, Hook, NodeConfig};
+pub use package::{DBT_VERSION, PROJECT_FILE, Package};
 pub use relation::{Relation, RelationKind};
+pub use selector::{Selection, Selector};
+pub use state::PreviousState;
+pub use workspace::{LoadOptions, Project, Workspace};
+pub use yaml::{Yaml, YamlKind};

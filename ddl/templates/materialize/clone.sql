@@ -1,0 +1,1 @@
+CREATE OR REPLACE TABLE {{ relation }}{{ on_cluster }} CLONE AS {{ source }}

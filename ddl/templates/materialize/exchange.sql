@@ -1,0 +1,1 @@
+EXCHANGE TABLES {{ a }} AND {{ b }}{{ on_cluster }}

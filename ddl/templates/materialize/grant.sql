@@ -1,0 +1,1 @@
+{{ verb }}{{ on_cluster }} {{ privilege }} ON {{ relation }} {{ preposition }} {{ grantees | join(sep=", ") }}

@@ -1,0 +1,3 @@
+ALTER TABLE {{ relation }}{{ on_cluster }}
+    MODIFY QUERY
+{{ query }}

@@ -1,0 +1,8 @@
+ALTER TABLE {{ relation }}{{ on_cluster }}
+{%- for partition in partitions %}
+    REPLACE PARTITION ID {{ partition }} FROM {{ new_rows }}
+    {%- if not loop.last %},{% endif %}
+{%- endfor %}
+{%- if settings %}
+SETTINGS {{ settings | join(sep=", ") }}
+{%- endif %}

@@ -1,0 +1,1 @@
+TRUNCATE TABLE {{ relation }}{{ on_cluster }}

@@ -1,0 +1,8 @@
+SELECT
+    countIf(`__dbt_change` = 'insert'),
+    countIf(`__dbt_change` = 'close'),
+    countIf(`__dbt_change` = 'delete'),
+    countIf(`__dbt_change` = 'amend'),
+    countIf(`__dbt_change` IN ('insert', 'update', 'deleted')),
+    count()
+FROM {{ staged }}

@@ -1,0 +1,1 @@
+ALTER TABLE {{ relation }}{{ on_cluster }} DROP PARTITION ID {{ open_partition }}

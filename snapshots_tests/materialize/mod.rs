@@ -1,0 +1,6 @@
+//! Materializations on libchdb: what a relation, its rows and its DDL are after a first run, a second one, a change.
+
+mod node;
+mod relations;
+
+pub(crate) use node::{adapter, node, rows};

@@ -1,0 +1,3 @@
+//! Snapshots on libchdb.
+
+mod take;

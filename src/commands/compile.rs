@@ -1,0 +1,151 @@
+//! `chpipe compile`: the SQL of what is selected goes to target/compiled; the warehouse is opened only when a model asks it
+//! something.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::{
+    Error,
+    cli::{CompileArgs, CompileOutput},
+    commands::{Context, ExitStatus, offline::Offline, parse},
+    project::{
+        Compiled, Compiler, Defer, LoadOptions, PreviousState, ProjectError, Resolver, ResourceType, Selector,
+        Workspace, write_manifest,
+    },
+    render::SilentEvents,
+};
+
+/// Models that only want to know whether they exist compile without a warehouse.
+const OFFLINE: Offline = Offline { reason: "this command did not open it" };
+
+/// What dbt compiles.
+const KINDS: [ResourceType; 7] = [
+    ResourceType::Model,
+    ResourceType::Snapshot,
+    ResourceType::Seed,
+    ResourceType::Test,
+    ResourceType::Analysis,
+    ResourceType::UnitTest,
+    ResourceType::Operation,
+];
+
+/// Compiles the selected nodes, writes their SQL and manifest.json, and prints what was named alone.
+pub(super) fn compile(args: &CompileArgs, context: &Context) -> Result<ExitStatus, Error> {
+    let options = LoadOptions {
+        command: "compile".into(),
+        full_refresh: args.full_refresh,
+        empty: args.empty,
+        quiet: context.printer.quiet(),
+        ..LoadOptions::default()
+    };
+    let workspace = parse::load(context, &options)?;
+    let state = previous_state(args, &workspace)?;
+    let mut selection_args = args.selection.clone();
+    if selection_args.resource_type.is_empty() {
+        // dbt compiles analyses too.
+        selection_args.resource_type = vec!["all".into()];
+    }
+    let selection = Selector::new(&workspace).with_state(state.as_ref()).select(&selection_args, &KINDS)?;
+    for warning in &selection.warnings {
+        context.printer.warning(warning);
+    }
+    let defer = deferral(args, &workspace, state)?;
+    let resolver = Resolver::new(&workspace, selection.ids.clone(), args.empty, defer);
+    let events = SilentEvents;
+    let compiler = Compiler::new(&workspace, &resolver, &events);
+    if let Some(sql) = &args.inline {
+        let compiled = compiler.compile_inline(sql, Some(&OFFLINE))?;
+        print(args, context, "inline_query", &compiled);
+        return Ok(ExitStatus::Success);
+    }
+    let ids: Vec<&String> = selection.ids.iter().filter(|id| has_sql(&workspace, id)).collect();
+    let failures = compile_all(&compiler, &ids);
+    write_manifest(&workspace.manifest, &compiler.compiled(), &context.invocation, workspace.target_path())?;
+    if let Some(error) = failures.into_iter().next() {
+        return Err(Error::SharedProject(error));
+    }
+    context.printer.line(&parse::found(&workspace));
+    // dbt prints the SQL of nodes that were asked for by name.
+    if !args.selection.select.is_empty() {
+        let models: Vec<&&String> = ids.iter().filter(|id| !id.starts_with("test.")).collect();
+        if let [id] = models.as_slice()
+            && let Some(compiled) = compiler.compiled().get(id.as_str())
+        {
+            let name = workspace.manifest.nodes.get(id.as_str()).map_or(id.as_str(), |node| &node.name);
+            print(args, context, name, compiled);
+        }
+    }
+    Ok(ExitStatus::Success)
+}
+
+fn previous_state(args: &CompileArgs, workspace: &Workspace) -> Result<Option<PreviousState>, ProjectError> {
+    args.selection.state.as_deref().map(|folder| PreviousState::load(folder, workspace.target_path())).transpose()
+}
+
+fn deferral(
+    args: &CompileArgs,
+    workspace: &Workspace,
+    state: Option<PreviousState>,
+) -> Result<Option<Defer>, ProjectError> {
+    if !args.selection.defer {
+        return Ok(None);
+    }
+    let state = match &args.selection.defer_state {
+        Some(folder) => Some(PreviousState::load(folder, workspace.target_path())?),
+        None => state,
+    };
+    let Some(state) = state else {
+        return Err(ProjectError::runtime("Got a state selector method, but no comparison manifest")
+            .hinting("--defer needs --state DIR or --defer-state DIR"));
+    };
+    Ok(Some(Defer { state, favor_state: args.selection.favor_state, existing: Default::default() }))
+}
+
+fn has_sql(workspace: &Workspace, id: &str) -> bool {
+    workspace.manifest.nodes.get(id).is_some_and(|node| node.resource_type != ResourceType::Seed)
+}
+
+/// All of them, on all threads; the errors in selection order.
+fn compile_all(compiler: &Compiler<'_>, ids: &[&String]) -> Vec<Arc<ProjectError>> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(ids.len() / 16 + 1);
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let work = || {
+        let mut failed = Vec::new();
+        loop {
+            let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let Some(id) = ids.get(at) else { return failed };
+            if let Err(error) = compiler.compile(id, Some(&OFFLINE)) {
+                failed.push((at, error));
+            }
+        }
+    };
+    let mut failed = std::thread::scope(|scope| {
+        let handles: Vec<_> = (1..threads)
+            .filter_map(|_| std::thread::Builder::new().stack_size(16 << 20).spawn_scoped(scope, work).ok())
+            .collect();
+        let mut failed = work();
+        for handle in handles {
+            match handle.join() {
+                Ok(more) => failed.extend(more),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        failed
+    });
+    failed.sort_by_key(|(at, _)| *at);
+    failed.into_iter().map(|(_, error)| error).collect()
+}
+
+fn print(args: &CompileArgs, context: &Context, name: &str, compiled: &Compiled) {
+    match args.output {
+        CompileOutput::Json => {
+            let value = json!({"node": name, "compiled": compiled.code});
+            context.printer.data(&serde_json::to_string_pretty(&value).unwrap_or_default());
+        }
+        CompileOutput::Text => {
+            context.printer.line(&format!("Compiled node '{name}' is:"));
+            context.printer.data(&compiled.code);
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! What run, test, build, snapshot and seed have in common: load, select, open, prepare schemas, run in graph order, write
+//! the artifacts, tell how it went.
+
+mod hooks;
+mod lines;
+mod model;
+mod node;
+mod prepare;
+mod seed;
+mod snapshot;
+mod test;
+
+use std::{collections::BTreeSet, time::Instant};
+
+use indexmap::IndexMap;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    Error,
+    adapter::{AdapterOptions, load_templates},
+    cli::{ExecutionArgs, SelectionArgs},
+    commands::{Context, ExitStatus, parse, warehouse},
+    interrupt::interrupted,
+    project::{
+        Compiler, Defer, LoadOptions, PreviousState, ProjectError, Resolver, ResourceType, Selector, Workspace,
+        write_manifest,
+    },
+    schedule::{self, NodeResult, NodeStatus, RunResults, ScheduleOptions, write_run_results},
+};
+
+pub(super) use lines::Lines;
+pub(super) use prepare::Prepared;
+
+/// What a command runs.
+pub(super) struct Plan<'a> {
+    /// dbt's name of it.
+    pub(super) command: &'static str,
+    pub(super) kinds: &'static [ResourceType],
+    pub(super) selection: &'a SelectionArgs,
+    pub(super) execution: &'a ExecutionArgs,
+    /// A failed test holds back what is built on the models it tests.
+    pub(super) tests_block: bool,
+    /// Exactly these nodes, whatever the selection says (`retry`).
+    pub(super) only: Option<Vec<String>>,
+    /// For `invocation_args_dict` and run_results.json.
+    pub(super) arguments: Map<String, Value>,
+}
+
+/// Runs the plan.
+///
+/// # Errors
+/// The project or the warehouse cannot be used; a node that fails is an [`ExitStatus::Failure`].
+pub(super) fn execute(plan: &Plan<'_>, context: &Context) -> Result<ExitStatus, Error> {
+    let started = Instant::now();
+    let options = load_options(plan, context);
+    let workspace = parse::load(context, &options)?;
+    let lines = Lines::new(&context.printer, plan.execution.warn_error);
+    lines.note(&parse::found(&workspace));
+    let state = previous_state(plan.selection, &workspace)?;
+    let mut ids = match &plan.only {
+        Some(ids) => ids.clone(),
+        None => {
+            let selector = Selector::new(&workspace).with_state(state.as_ref());
+            let selection = selector.select(plan.selection, plan.kinds)?;
+            for warning in &selection.warnings {
+                lines.warning(warning);
+            }
+            selection.ids
+        }
+    };
+    ids.retain(|id| is_run(&workspace, id));
+    if ids.is_empty() {
+        lines.warning("Nothing to do. Try checking your model configs and model specification args");
+        finish(plan, context, &workspace, None, &[], started)?;
+        return Ok(ExitStatus::Success);
+    }
+    let opened = warehouse::open(context)?;
+    let templates = load_templates(&context.settings.migrate.ddl_path)?;
+    let adapter_options = AdapterOptions::of(&opened.target);
+    let mut prepared = Prepared::new(&opened, adapter_options, templates, context)?;
+    prepared.recover(&lines)?;
+    prepared.schemas(&workspace, &ids, plan)?;
+    let defer = deferral(plan.selection, &workspace, state, &mut prepared)?;
+    let resolver = Resolver::new(&workspace, ids.clone(), plan.execution.empty, defer);
+    let compiler = Compiler::new(&workspace, &resolver, &lines);
+    let threads = context.settings.threads.unwrap_or(opened.target.threads).max(1);
+    lines.concurrency(threads, &opened.target.name);
+
+    let worker = node::NodeWorker {
+        plan,
+        context,
+        workspace: &workspace,
+        compiler: &compiler,
+        prepared: &prepared,
+        lines: &lines,
+    };
+    let mut results = hooks::run(&worker, "on-run-start", &[])?;
+    if !results.iter().any(|result| result.status.is_failure()) {
+        let waits = order(&workspace, &ids, plan.tests_block);
+        let options = ScheduleOptions { threads, fail_fast: plan.execution.fail_fast };
+        results.extend(schedule::run(&waits, options, &worker));
+    }
+    if !interrupted() {
+        let ended = hooks::run(&worker, "on-run-end", &results)?;
+        results.extend(ended);
+    }
+    finish(plan, context, &workspace, Some(&compiler), &results, started)?;
+    lines.summary(&workspace, &results, started.elapsed());
+    if interrupted() {
+        return Err(Error::Interrupted);
+    }
+    let warned = plan.execution.warn_error && results.iter().any(|result| result.status == NodeStatus::Warn);
+    let failed = warned || results.iter().any(|result| result.status.is_failure());
+    Ok(if failed { ExitStatus::Failure } else { ExitStatus::Success })
+}
+
+/// dbt's flags of the command.
+fn load_options(plan: &Plan<'_>, context: &Context) -> LoadOptions {
+    LoadOptions {
+        command: plan.command.into(),
+        full_refresh: plan.execution.full_refresh,
+        store_failures: plan.execution.store_failures,
+        empty: plan.execution.empty,
+        fail_fast: plan.execution.fail_fast,
+        warn_error: plan.execution.warn_error,
+        quiet: context.printer.quiet(),
+        arguments: plan.arguments.clone(),
+    }
+}
+
+/// Ephemeral models live inside others, and what is not SQL is refused when it is compiled.
+fn is_run(workspace: &Workspace, id: &str) -> bool {
+    match workspace.manifest.nodes.get(id) {
+        Some(node) => !node.is_ephemeral(),
+        None => workspace.manifest.unit_tests.contains_key(id),
+    }
+}
+
+pub(super) fn previous_state(
+    selection: &SelectionArgs,
+    workspace: &Workspace,
+) -> Result<Option<PreviousState>, ProjectError> {
+    selection.state.as_deref().map(|folder| PreviousState::load(folder, workspace.target_path())).transpose()
+}
+
+/// `--defer`: what is not selected and not there resolves to the relations of `--state`.
+fn deferral(
+    selection: &SelectionArgs,
+    workspace: &Workspace,
+    state: Option<PreviousState>,
+    prepared: &mut Prepared,
+) -> Result<Option<Defer>, Error> {
+    if !selection.defer {
+        return Ok(None);
+    }
+    let state = match &selection.defer_state {
+        Some(folder) => Some(PreviousState::load(folder, workspace.target_path())?),
+        None => state,
+    };
+    let Some(state) = state else {
+        let error = ProjectError::runtime("Got a state selector method, but no comparison manifest")
+            .hinting("--defer needs --state DIR or --defer-state DIR");
+        return Err(error.into());
+    };
+    let schemas: BTreeSet<&str> =
+        workspace.manifest.nodes.values().map(|node| node.schema.as_str()).filter(|s| !s.is_empty()).collect();
+    let existing = prepared.existing(&schemas)?;
+    Ok(Some(Defer { state, favor_state: selection.favor_state, existing }))
+}
+
+/// What each id waits for, in graph order.
+fn order(workspace: &Workspace, ids: &[String], tests_block: bool) -> IndexMap<String, Vec<String>> {
+    let graph = &workspace.graph;
+    let selected: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
+    let mut waits = graph.subgraph(ids);
+    if tests_block {
+        for (test, parents) in tests_of(workspace, &selected) {
+            let below = common_descendants(workspace, &parents);
+            for id in below {
+                let is_test = is_test(workspace, id);
+                if !is_test
+                    && selected.contains(id)
+                    && let Some(waits) = waits.get_mut(id)
+                {
+                    waits.push(test.to_owned());
+                }
+            }
+        }
+    }
+    // Preference by graph order: parents before children, and what was declared first before the rest.
+    if let Ok(order) = graph.topological_order() {
+        let rank: IndexMap<&str, usize> = order.into_iter().enumerate().map(|(at, id)| (id, at)).collect();
+        waits.sort_by_cached_key(|id, _| rank.get(id.as_str()).copied());
+    }
+    waits
+}
+
+fn is_test(workspace: &Workspace, id: &str) -> bool {
+    workspace.manifest.unit_tests.contains_key(id)
+        || workspace.manifest.nodes.get(id).is_some_and(|node| node.resource_type == ResourceType::Test)
+}
+
+/// The selected tests with the nodes they depend on.
+fn tests_of<'w>(workspace: &'w Workspace, selected: &BTreeSet<&str>) -> Vec<(&'w str, Vec<&'w str>)> {
+    let mut tests = Vec::new();
+    for node in workspace.manifest.nodes.values() {
+        if node.resource_type == ResourceType::Test && selected.contains(node.unique_id.as_str()) {
+            tests.push((node.unique_id.as_str(), node.depends_on.nodes.iter().map(String::as_str).collect()));
+        }
+    }
+    for test in workspace.manifest.unit_tests.values() {
+        if selected.contains(test.unique_id.as_str()) {
+            // A unit test comes before its model, so it holds back the model itself.
+            tests.push((test.unique_id.as_str(), Vec::new()));
+        }
+    }
+    tests
+}
+
+/// What is below all of the nodes: a node that uses only some of a test's parents does not wait for it.
+fn common_descendants<'w>(workspace: &'w Workspace, parents: &[&str]) -> BTreeSet<&'w str> {
+    let mut common: Option<BTreeSet<&str>> = None;
+    for parent in parents {
+        let below = workspace.graph.descendants(parent, None);
+        common = Some(match common {
+            None => below,
+            Some(known) => known.intersection(&below).copied().collect(),
+        });
+    }
+    common.unwrap_or_default()
+}
+
+/// Writes manifest.json and run_results.json.
+fn finish(
+    plan: &Plan<'_>,
+    context: &Context,
+    workspace: &Workspace,
+    compiler: Option<&Compiler<'_>>,
+    results: &[NodeResult],
+    started: Instant,
+) -> Result<(), Error> {
+    let target_path = workspace.target_path();
+    let compiled = compiler.map(Compiler::compiled).unwrap_or_default();
+    write_manifest(&workspace.manifest, &compiled, &context.invocation, target_path)?;
+    let mut args = plan.arguments.clone();
+    args.insert("which".into(), json!(plan.command));
+    args.insert("target".into(), json!(workspace.target.name));
+    args.insert("project_dir".into(), json!(context.settings.project_dir.display().to_string()));
+    args.insert("vars".into(), json!(context.settings.vars));
+    args.insert("full_refresh".into(), json!(plan.execution.full_refresh));
+    args.insert("empty".into(), json!(plan.execution.empty));
+    args.insert("fail_fast".into(), json!(plan.execution.fail_fast));
+    args.insert("store_failures".into(), json!(plan.execution.store_failures));
+    args.insert("select".into(), json!(plan.selection.select));
+    args.insert("exclude".into(), json!(plan.selection.exclude));
+    args.insert("selector".into(), json!(plan.selection.selector));
+    args.insert("invocation_command".into(), json!(format!("chpipe {}", plan.command)));
+    let document =
+        RunResults { invocation: &context.invocation, results, elapsed: started.elapsed().as_secs_f64(), args };
+    write_run_results(&document, target_path)
+        .map_err(|source| Error::Io { path: target_path.join("run_results.json"), source })?;
+    Ok(())
+}

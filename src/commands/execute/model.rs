@@ -1,0 +1,97 @@
+//! Models: the built-in materializations, and those that the project brings itself.
+
+use super::node::{Done, Failure, NodeWorker, Running, response};
+use crate::{
+    materialize::{
+        MaterializeError, Model, apply_grants, drop_leftovers, materialization, persist_docs, recover_incremental,
+    },
+    project::{Node, Relation, ResourceType},
+};
+
+impl NodeWorker<'_> {
+    /// Finishes or removes what an ended invocation left beside the node's relation.
+    pub(super) fn finish_leftovers(&self, running: &Running<'_>) -> Result<(), Failure> {
+        let relation = running.node.relation();
+        let leftovers = self.prepared.take_leftovers(&relation);
+        if leftovers.is_empty() {
+            return Ok(());
+        }
+        let failed = |error: MaterializeError| Failure::materialize(running.node, &error);
+        let mut adapter = running.warehouse.adapter();
+        if running.node.materialized() == "incremental" && !self.full_refresh(running.node) {
+            let model = self.model(running.node, &relation, "", &[]);
+            if recover_incremental(&model, &mut adapter, &leftovers).map_err(failed)? {
+                self.lines.note(&format!("Finished an interrupted run of {relation}"));
+            }
+        }
+        drop_leftovers(&mut adapter, &leftovers).map_err(failed)
+    }
+
+    pub(super) fn run_model(&self, running: &Running<'_>) -> Result<Done, Failure> {
+        let node = running.node;
+        let sql = running.compiled.as_ref().map_or("", |compiled| compiled.code.as_str());
+        let relation = node.relation();
+        let feeding_views = self.feeding_views(node);
+        let model = self.model(node, &relation, sql, &feeding_views);
+        let failed = |error: MaterializeError| Failure::materialize(node, &error);
+        let mut adapter = running.warehouse.adapter();
+        let outcome = materialization(node.materialized())
+            .and_then(|materialization| materialization.materialize(&model, &mut adapter))
+            .map_err(failed)?;
+        apply_grants(&model, &mut adapter).map_err(failed)?;
+        persist_docs(&model, &mut adapter).map_err(failed)?;
+        let query_id = adapter.statements().last().map(|last| last.summary.query_id.clone()).unwrap_or_default();
+        let mut done = Done { response: response("OK", outcome.rows, &query_id), ..Done::default() };
+        done.response.extend(outcome.response);
+        let mut message = String::from("OK");
+        if !outcome.notes.is_empty() {
+            message = format!("OK, {}", outcome.notes.join(", "));
+        }
+        done.message = Some(message);
+        Ok(done)
+    }
+
+    /// A node as the materializations take it.
+    pub(super) fn model<'m>(
+        &'m self,
+        node: &'m Node,
+        relation: &'m Relation,
+        sql: &'m str,
+        feeding_views: &'m [Relation],
+    ) -> Model<'m> {
+        Model {
+            node,
+            relation,
+            sql,
+            full_refresh: self.full_refresh(node),
+            empty: self.plan.execution.empty,
+            invocation: &self.prepared.mark,
+            batch: None,
+            feeding_views,
+        }
+    }
+
+    /// The flag, unless the node's own config decides.
+    pub(super) fn full_refresh(&self, node: &Node) -> bool {
+        node.config.full_refresh().unwrap_or(self.plan.execution.full_refresh)
+    }
+
+    /// The materialized views of the project that write into this table: models that name it in
+    /// `materialization_target_table(ref(…))`.
+    fn feeding_views(&self, node: &Node) -> Vec<Relation> {
+        if node.materialized() != "table" {
+            return Vec::new();
+        }
+        self.workspace
+            .graph
+            .children(&node.unique_id)
+            .filter_map(|id| self.workspace.manifest.nodes.get(id))
+            .filter(|child| {
+                child.resource_type == ResourceType::Model
+                    && child.materialized() == "materialized_view"
+                    && child.raw_code.contains("materialization_target_table")
+            })
+            .map(Node::relation)
+            .collect()
+    }
+}

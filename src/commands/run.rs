@@ -1,0 +1,27 @@
+//! `chpipe run`: models become relations.
+
+use serde_json::Map;
+
+use crate::{
+    Error,
+    cli::RunArgs,
+    commands::{
+        Context, ExitStatus,
+        execute::{Plan, execute},
+    },
+    project::ResourceType,
+};
+
+/// Runs the selected models.
+pub(super) fn run(args: &RunArgs, context: &Context) -> Result<ExitStatus, Error> {
+    let plan = Plan {
+        command: "run",
+        kinds: &[ResourceType::Model],
+        selection: &args.selection,
+        execution: &args.execution,
+        tests_block: false,
+        only: None,
+        arguments: Map::new(),
+    };
+    execute(&plan, context)
+}

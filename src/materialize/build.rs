@@ -1,0 +1,174 @@
+//! What the table-like materializations share: build a relation aside under a name of the invocation's own, put it in place
+//! in one step, clear leftovers away.
+
+use serde_json::json;
+
+use super::{MaterializeError, Model, TableSpec, contract};
+use crate::{
+    adapter::{Adapter, ColumnInfo, RelationInfo, settings_list},
+    engine::{QuerySummary, quote_identifier},
+    project::{Relation, RelationKind},
+};
+
+/// Stands in the name of every temporary relation: `<identifier>__dbt_tmp_<invocation>`.
+pub const TEMPORARY_MARK: &str = "__dbt_tmp_";
+
+/// A temporary relation beside `relation`, of this invocation alone.
+pub fn temporary_relation(relation: &Relation, invocation: &str, purpose: &str) -> Relation {
+    let purpose = if purpose.is_empty() { String::new() } else { format!("_{purpose}") };
+    let mut temporary =
+        relation.with_identifier(format!("{}{TEMPORARY_MARK}{invocation}{purpose}", relation.identifier));
+    temporary.kind = Some(RelationKind::Table);
+    temporary
+}
+
+/// Whether a table's name is one of [`temporary_relation`]'s, and of which identifier and invocation.
+pub fn is_temporary_name(name: &str) -> Option<(&str, &str)> {
+    let (identifier, rest) = name.split_once(TEMPORARY_MARK)?;
+    let invocation = rest.split('_').next()?;
+    (invocation.len() == 8 && invocation.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .then_some((identifier, invocation))
+}
+
+/// Creates an empty table as `spec` says.
+///
+/// # Errors
+/// ClickHouse refuses it.
+pub fn create_table(adapter: &mut Adapter, relation: &Relation, spec: &TableSpec) -> Result<(), MaterializeError> {
+    adapter.run_ddl("materialize/create_table.sql", json!({"relation": relation.render(), "table": spec}))?;
+    Ok(())
+}
+
+/// `INSERT INTO relation (columns) query`, with the node's query settings.
+///
+/// # Errors
+/// The query fails; on MergeTree, blocks written before that may be in the table.
+pub fn insert_query(
+    adapter: &mut Adapter,
+    relation: &Relation,
+    columns: &[String],
+    query: &str,
+    settings: &[String],
+) -> Result<QuerySummary, MaterializeError> {
+    let columns: Vec<String> = columns.iter().map(|column| quote_identifier(column)).collect();
+    let values =
+        json!({"relation": relation.render(), "columns": columns, "query": query.trim_end(), "settings": settings});
+    Ok(adapter.run("materialize/insert.sql", &values)?)
+}
+
+/// The columns of the model's query, checked against its contract where it has one.
+pub(super) fn query_columns(model: &Model<'_>, adapter: &mut Adapter) -> Result<Vec<ColumnInfo>, MaterializeError> {
+    let settings = settings_list(model.config().query_settings());
+    let columns = adapter.query_columns(model.sql, &settings)?;
+    if model.config().contract_enforced() { contract::check(model, columns, adapter) } else { Ok(columns) }
+}
+
+/// The query with its columns in the order of `columns`, where a contract may have changed it.
+pub(super) fn ordered_query(model: &Model<'_>, columns: &[String]) -> String {
+    if !model.config().contract_enforced() {
+        return model.sql.to_owned();
+    }
+    select_from(model.sql, columns)
+}
+
+/// `SELECT columns FROM (query)`.
+pub(super) fn select_from(query: &str, columns: &[String]) -> String {
+    let columns: Vec<String> = columns.iter().map(|column| quote_identifier(column)).collect();
+    format!("SELECT {}\nFROM (\n{}\n)", columns.join(", "), query.trim_end())
+}
+
+/// Builds the model's table, with its rows, under a temporary name.
+pub(super) fn build_aside(
+    model: &Model<'_>,
+    adapter: &mut Adapter,
+    fill: bool,
+) -> Result<(Relation, Option<u64>), MaterializeError> {
+    let aside = temporary_relation(model.relation, model.invocation, "");
+    adapter.drop_relation(&aside)?;
+    run_sql_header(model, adapter)?;
+    let columns = query_columns(model, adapter)?;
+    let spec = TableSpec::new(model.source(), &columns, adapter.options())?;
+    create_table(adapter, &aside, &spec)?;
+    let mut rows = Some(0);
+    if fill {
+        let names: Vec<String> = columns.into_iter().map(|column| column.name).collect();
+        let settings = settings_list(model.config().query_settings());
+        let query = ordered_query(model, &names);
+        let summary = insert_query(adapter, &aside, &names, &query, &settings)?;
+        rows = summary.written_rows;
+    }
+    Ok((aside, rows))
+}
+
+/// `sql_header`: statements to run before the model's own, in its session. Text that ends no statement has no place to go
+/// in front of several statements, so it is refused.
+pub(super) fn run_sql_header(model: &Model<'_>, adapter: &mut Adapter) -> Result<(), MaterializeError> {
+    let Some(header) = model.config().str("sql_header") else { return Ok(()) };
+    for statement in header.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
+        let only_comments = statement.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with("--"));
+        if !only_comments {
+            adapter.execute(statement)?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts a finished relation in the place of what is there, in one step where ClickHouse can, and drops what was there.
+pub(super) fn put_in_place(
+    model: &Model<'_>,
+    adapter: &mut Adapter,
+    aside: &Relation,
+    existing: Option<&RelationInfo>,
+) -> Result<(), MaterializeError> {
+    let Some(existing) = existing else {
+        adapter.rename(&[(aside, model.relation)])?;
+        return Ok(());
+    };
+    let exchangeable = matches!(existing.kind(), RelationKind::Table | RelationKind::View)
+        && adapter.can_exchange(&existing.database_engine);
+    if exchangeable {
+        adapter.exchange(aside, model.relation)?;
+        // Under the temporary name is now what was replaced.
+        let mut replaced = aside.clone();
+        replaced.kind = Some(existing.kind());
+        adapter.drop_relation(&replaced)?;
+        return Ok(());
+    }
+    if existing.kind() == RelationKind::Dictionary {
+        // A dictionary cannot be renamed together with a table.
+        adapter.drop_relation(&existing.relation)?;
+        adapter.rename(&[(aside, model.relation)])?;
+        return Ok(());
+    }
+    let mut backup = temporary_relation(model.relation, model.invocation, "backup");
+    backup.kind = Some(existing.kind());
+    adapter.rename(&[(&existing.relation, &backup), (aside, model.relation)])?;
+    adapter.drop_relation(&backup)?;
+    Ok(())
+}
+
+/// Drops temporary relations of earlier invocations that ended before they could.
+///
+/// # Errors
+/// The warehouse cannot be asked, or refuses a DROP.
+pub fn drop_leftovers(adapter: &mut Adapter, leftovers: &[Relation]) -> Result<(), MaterializeError> {
+    for leftover in leftovers {
+        adapter.drop_relation(leftover)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporary_names_tell_their_owner() {
+        let relation = Relation::new("d", "dim_drivers");
+        let temporary = temporary_relation(&relation, "0a1b2c3d", "new");
+        assert_eq!(temporary.identifier, "dim_drivers__dbt_tmp_0a1b2c3d_new");
+        assert_eq!(is_temporary_name(&temporary.identifier), Some(("dim_drivers", "0a1b2c3d")));
+        assert_eq!(is_temporary_name("dim_drivers__dbt_tmp"), None);
+        assert_eq!(is_temporary_name("dim_drivers__dbt_tmp_results"), None);
+    }
+}

@@ -1,0 +1,338 @@
+//! `incremental`: new rows into an existing table by one of dbt-clickhouse's strategies. New rows that replace others are
+//! first collected in a table of their own; once that is complete, whoever comes next can finish the run from it
+//! ([`recover`]), so that a run ended between a DELETE and its INSERT loses nothing.
+
+use serde_json::json;
+
+use super::{
+    Batch, Materialization, MaterializeError, Model, Outcome, build,
+    build::{insert_query, ordered_query, select_from, temporary_relation},
+    schema_change,
+};
+use crate::{
+    adapter::{Adapter, ColumnInfo, RelationInfo, settings_list},
+    engine::{quote_identifier, quote_string},
+    project::{NodeConfig, Relation, RelationKind},
+};
+
+pub(super) struct Incremental;
+
+/// In the name of a complete table of new rows: `<identifier>__dbt_new_data_<invocation>`.
+const NEW_DATA_MARK: &str = "__dbt_new_data_";
+
+/// How new rows meet the existing ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Strategy {
+    /// Beside them.
+    Append,
+    /// Instead of those with the same key: DELETE and INSERT.
+    DeleteInsert { key: String, predicates: Vec<String> },
+    /// Instead of the partitions they fall in.
+    InsertOverwrite,
+    /// Instead of those with the same key, in a whole new table.
+    Legacy { key: String },
+}
+
+impl Strategy {
+    fn of(config: &NodeConfig, batch: Option<&Batch>, adapter: &Adapter) -> Result<Self, MaterializeError> {
+        let key = config.unique_key().into_iter().filter(|key| !key.is_empty()).collect::<Vec<_>>().join(", ");
+        let named = config.incremental_strategy().filter(|name| *name != "default").map(|name| name.replace('+', "_"));
+        let predicates = match config.list("predicates") {
+            predicates if predicates.is_empty() => config.list("incremental_predicates"),
+            predicates => predicates,
+        };
+        let named = named.as_deref();
+        if named != Some("insert_overwrite")
+            && (config.bool("inserts_only") == Some(true) || (key.is_empty() && named != Some("microbatch")))
+        {
+            if matches!(named, Some("delete_insert" | "legacy")) && config.bool("inserts_only") != Some(true) {
+                return Err(MaterializeError::config("unique_key", "the strategy needs one"));
+            }
+            known(named)?;
+            return Ok(Self::Append);
+        }
+        let default = if adapter.options().use_lw_deletes && adapter.capabilities().lightweight_delete {
+            "delete_insert"
+        } else {
+            "legacy"
+        };
+        let name = named.unwrap_or(default);
+        known(Some(name))?;
+        if !predicates.is_empty() && !matches!(name, "delete_insert" | "microbatch") {
+            let reason = format!("the strategy `{name}` cannot apply them");
+            return Err(MaterializeError::config("incremental_predicates", reason));
+        }
+        match name {
+            "append" => Ok(Self::Append),
+            "legacy" => Ok(Self::Legacy { key }),
+            "insert_overwrite" if config.partition_by().is_empty() => {
+                Err(MaterializeError::config("partition_by", "`insert_overwrite` needs it"))
+            }
+            "insert_overwrite" if !key.is_empty() => {
+                Err(MaterializeError::config("unique_key", "`insert_overwrite` replaces partitions and takes no key"))
+            }
+            "insert_overwrite" => Ok(Self::InsertOverwrite),
+            _ if !adapter.capabilities().lightweight_delete => Err(MaterializeError::config(
+                "incremental_strategy",
+                format!("`{name}` needs lightweight deletes, which this server does not have"),
+            )),
+            "microbatch" => {
+                let mut predicates = predicates;
+                if let Some(batch) = batch {
+                    predicates.push(format!("{} >= toDateTime64('{}', 6, 'UTC')", batch.event_time, batch.start));
+                    predicates.push(format!("{} < toDateTime64('{}', 6, 'UTC')", batch.event_time, batch.end));
+                }
+                Ok(Self::DeleteInsert { key, predicates })
+            }
+            _ => Ok(Self::DeleteInsert { key, predicates }),
+        }
+    }
+}
+
+fn known(name: Option<&str>) -> Result<(), MaterializeError> {
+    match name {
+        None | Some("append" | "legacy" | "delete_insert" | "insert_overwrite" | "microbatch") => Ok(()),
+        Some(other) => Err(MaterializeError::config(
+            "incremental_strategy",
+            format!("`{other}` is none of append, delete_insert, insert_overwrite, legacy, microbatch"),
+        )),
+    }
+}
+
+impl Materialization for Incremental {
+    fn name(&self) -> &'static str {
+        "incremental"
+    }
+
+    fn materialize(&self, model: &Model<'_>, adapter: &mut Adapter) -> Result<Outcome, MaterializeError> {
+        let strategy = Strategy::of(model.config(), model.batch, adapter)?;
+        let existing = adapter.relation(model.relation)?;
+        let existing = match existing {
+            Some(existing) if existing.is_table() && !model.full_refresh => existing,
+            other => {
+                let (aside, rows) = build::build_aside(model, adapter, true)?;
+                build::put_in_place(model, adapter, &aside, other.as_ref())?;
+                return Ok(Outcome::of(model.relation, rows));
+            }
+        };
+        build::run_sql_header(model, adapter)?;
+        let wanted = build::query_columns(model, adapter)?;
+        let policy = model.config().on_schema_change();
+        let notes = schema_change::apply(model, adapter, &existing, &wanted, "on_schema_change", policy)?;
+        let rows = match &strategy {
+            Strategy::Append => append(model, adapter, &existing, &wanted)?,
+            Strategy::DeleteInsert { key, predicates } => {
+                let new_data = collect(model, adapter, &existing, &wanted, false)?;
+                replace_rows(model, adapter, &existing.relation, &new_data, key, predicates)?
+            }
+            Strategy::InsertOverwrite => {
+                let new_data = collect(model, adapter, &existing, &wanted, true)?;
+                let rows = adapter.count(&new_data)?;
+                replace_partitions(adapter, &existing.relation, &new_data)?;
+                adapter.drop_relation(&new_data)?;
+                Some(rows)
+            }
+            Strategy::Legacy { key } => {
+                let new_data = collect(model, adapter, &existing, &wanted, false)?;
+                rebuild_with(model, adapter, &existing, &new_data, key)?
+            }
+        };
+        let mut outcome = Outcome::of(model.relation, rows);
+        outcome.notes = notes;
+        Ok(outcome)
+    }
+}
+
+/// The columns that the query and the table have in common, in the query's order; a column that only one of them has keeps
+/// its default, or is left out.
+fn shared_columns(
+    model: &Model<'_>,
+    adapter: &mut Adapter,
+    existing: &RelationInfo,
+    wanted: &[ColumnInfo],
+) -> Result<(Vec<String>, String), MaterializeError> {
+    let live = adapter.columns(&existing.relation)?;
+    let shared: Vec<String> = wanted
+        .iter()
+        .filter(|column| live.iter().any(|live| live.name == column.name && live.is_insertable()))
+        .map(|column| column.name.clone())
+        .collect();
+    let query =
+        if shared.len() == wanted.len() { ordered_query(model, &shared) } else { select_from(model.sql, &shared) };
+    Ok((shared, query))
+}
+
+fn append(
+    model: &Model<'_>,
+    adapter: &mut Adapter,
+    existing: &RelationInfo,
+    wanted: &[ColumnInfo],
+) -> Result<Option<u64>, MaterializeError> {
+    let (columns, query) = shared_columns(model, adapter, existing, wanted)?;
+    let settings = settings_list(model.config().query_settings());
+    let summary = insert_query(adapter, &existing.relation, &columns, &query, &settings)?;
+    Ok(summary.written_rows)
+}
+
+/// Collects the new rows in a table of the existing one's columns; its last step is a RENAME, so a table under the final
+/// name is complete.
+fn collect(
+    model: &Model<'_>,
+    adapter: &mut Adapter,
+    existing: &RelationInfo,
+    wanted: &[ColumnInfo],
+    same_layout: bool,
+) -> Result<Relation, MaterializeError> {
+    let collecting = temporary_relation(model.relation, model.invocation, "new");
+    let complete = new_data_relation(model.relation, model.invocation);
+    adapter.drop_relation(&collecting)?;
+    adapter.drop_relation(&complete)?;
+    // Partitions can only be moved between tables of the same layout.
+    let engine = (!same_layout).then_some("MergeTree ORDER BY tuple()");
+    let values = json!({"relation": collecting.render(), "like": existing.relation.render(), "engine": engine});
+    adapter.run_ddl("materialize/create_table_as.sql", values)?;
+    let (columns, query) = shared_columns(model, adapter, existing, wanted)?;
+    let settings = settings_list(model.config().query_settings());
+    insert_query(adapter, &collecting, &columns, &query, &settings)?;
+    adapter.rename(&[(&collecting, &complete)])?;
+    Ok(complete)
+}
+
+fn new_data_relation(relation: &Relation, invocation: &str) -> Relation {
+    let mut new_data = relation.with_identifier(format!("{}{NEW_DATA_MARK}{invocation}", relation.identifier));
+    new_data.kind = Some(RelationKind::Table);
+    new_data
+}
+
+/// Deletes the rows whose key is among the new ones, then inserts those. Doing it again changes nothing.
+fn replace_rows(
+    model: &Model<'_>,
+    adapter: &mut Adapter,
+    relation: &Relation,
+    new_data: &Relation,
+    key: &str,
+    predicates: &[String],
+) -> Result<Option<u64>, MaterializeError> {
+    let rows = adapter.count(new_data)?;
+    let settings = settings_list(model.config().query_settings());
+    if rows > 0 {
+        // A mutation may run on a replica that has not seen the new rows yet; the setting makes it look.
+        let shared = adapter.options().database_engine.as_deref() == Some("Shared");
+        let subquery_settings = if shared { " SETTINGS select_sequential_consistency = 1" } else { "" };
+        let values = json!({
+            "relation": relation.render(),
+            "key": key,
+            "new_rows": new_data.render(),
+            "subquery_settings": subquery_settings,
+            "predicates": predicates,
+            "settings": settings,
+        });
+        adapter.run_ddl("materialize/delete_matching.sql", values)?;
+        copy_rows(adapter, relation, new_data, &settings)?;
+    }
+    adapter.drop_relation(new_data)?;
+    Ok(Some(rows))
+}
+
+fn copy_rows(
+    adapter: &mut Adapter,
+    relation: &Relation,
+    from: &Relation,
+    settings: &[String],
+) -> Result<(), MaterializeError> {
+    let columns: Vec<String> =
+        adapter.columns(from)?.into_iter().filter(ColumnInfo::is_insertable).map(|column| column.name).collect();
+    let quoted: Vec<String> = columns.iter().map(|column| quote_identifier(column)).collect();
+    let query = format!("SELECT {}\nFROM {from}", quoted.join(", "));
+    insert_query(adapter, relation, &columns, &query, settings)?;
+    Ok(())
+}
+
+/// Replaces the partitions that the new rows fall in. Doing it again changes nothing.
+fn replace_partitions(adapter: &mut Adapter, relation: &Relation, new_data: &Relation) -> Result<(), MaterializeError> {
+    let sql = format!(
+        "SELECT DISTINCT partition_id FROM system.parts WHERE active AND database = {} AND table = {} ORDER BY 1",
+        quote_string(&new_data.schema),
+        quote_string(&new_data.identifier)
+    );
+    let partitions: Vec<String> =
+        adapter.rows(&sql)?.into_iter().flatten().flatten().map(|id| quote_string(&id)).collect();
+    if partitions.is_empty() {
+        return Ok(());
+    }
+    let empty_source = adapter.capabilities().version >= (26, 6);
+    let settings: &[&str] = if empty_source { &["allow_replace_partition_from_empty_source = 1"] } else { &[] };
+    let values = json!({
+        "relation": relation.render(),
+        "new_rows": new_data.render(),
+        "partitions": partitions,
+        "settings": settings,
+    });
+    adapter.run_ddl("materialize/replace_partitions.sql", values)?;
+    Ok(())
+}
+
+/// `legacy`: a new table of the new rows and of the existing ones whose key is not among them, exchanged with the old.
+fn rebuild_with(
+    model: &Model<'_>,
+    adapter: &mut Adapter,
+    existing: &RelationInfo,
+    new_data: &Relation,
+    key: &str,
+) -> Result<Option<u64>, MaterializeError> {
+    let rows = adapter.count(new_data)?;
+    let aside = temporary_relation(model.relation, model.invocation, "all");
+    adapter.drop_relation(&aside)?;
+    let like = json!({"relation": aside.render(), "like": existing.relation.render(), "engine": null});
+    adapter.run_ddl("materialize/create_table_as.sql", like)?;
+    let columns: Vec<String> = adapter
+        .columns(&existing.relation)?
+        .iter()
+        .filter(|column| column.is_insertable())
+        .map(ColumnInfo::quoted)
+        .collect();
+    let settings = settings_list(model.config().query_settings());
+    let values = json!({
+        "relation": aside.render(),
+        "columns": columns,
+        "existing": existing.relation.render(),
+        "key": key,
+        "new_rows": new_data.render(),
+        "settings": settings,
+    });
+    adapter.run("materialize/keep_unmatched.sql", &values)?;
+    copy_rows(adapter, &aside, new_data, &settings)?;
+    build::put_in_place(model, adapter, &aside, Some(existing))?;
+    adapter.drop_relation(new_data)?;
+    Ok(Some(rows))
+}
+
+/// Finishes what an ended run left behind: `leftovers` are the relations beside `model.relation` that bear its marks. It
+/// comes before the model is compiled, since its SQL may look at the table.
+///
+/// # Errors
+/// A statement failed; the leftovers stay for the next attempt.
+pub fn recover(model: &Model<'_>, adapter: &mut Adapter, leftovers: &[Relation]) -> Result<bool, MaterializeError> {
+    let prefix = format!("{}{NEW_DATA_MARK}", model.relation.identifier);
+    let mut finished = false;
+    for leftover in leftovers.iter().filter(|leftover| leftover.identifier.starts_with(&prefix)) {
+        let live = adapter.relation(model.relation)?.filter(RelationInfo::is_table);
+        match (live, Strategy::of(model.config(), None, adapter)) {
+            (Some(live), Ok(Strategy::DeleteInsert { key, predicates })) => {
+                replace_rows(model, adapter, &live.relation, leftover, &key, &predicates)?;
+                finished = true;
+            }
+            (Some(live), Ok(Strategy::Legacy { key })) => {
+                rebuild_with(model, adapter, &live, leftover, &key)?;
+                finished = true;
+            }
+            (Some(live), Ok(Strategy::InsertOverwrite)) => {
+                replace_partitions(adapter, &live.relation, leftover)?;
+                adapter.drop_relation(leftover)?;
+                finished = true;
+            }
+            _ => adapter.drop_relation(leftover)?,
+        }
+    }
+    Ok(finished)
+}

@@ -1,0 +1,55 @@
+//! `table`: built aside, then exchanged with what is there.
+
+use serde_json::json;
+
+use super::{Materialization, MaterializeError, Model, Outcome, build, schema_change};
+use crate::adapter::{Adapter, RelationInfo};
+
+pub(super) struct Table;
+
+impl Materialization for Table {
+    fn name(&self) -> &'static str {
+        "table"
+    }
+
+    fn materialize(&self, model: &Model<'_>, adapter: &mut Adapter) -> Result<Outcome, MaterializeError> {
+        let existing = adapter.relation(model.relation)?;
+        if let Some(existing) = &existing
+            && existing.is_table()
+            && !model.full_refresh
+            && !model.feeding_views.is_empty()
+        {
+            return keep_fed_table(model, adapter, existing);
+        }
+        let (aside, mut rows) = build::build_aside(model, adapter, true)?;
+        if existing.is_some() && model.config().bool("repopulate_from_mvs_on_full_refresh") == Some(true) {
+            for view in model.feeding_views {
+                if let Some(view) = adapter.relation(view)? {
+                    let columns = adapter.query_columns(&view.as_select, &[])?;
+                    let names: Vec<String> = columns.into_iter().map(|column| column.name).collect();
+                    let summary = build::insert_query(adapter, &aside, &names, &view.as_select, &[])?;
+                    rows = rows.zip(summary.written_rows).map(|(rows, written)| rows + written);
+                }
+            }
+        }
+        build::put_in_place(model, adapter, &aside, existing.as_ref())?;
+        Ok(Outcome::of(model.relation, rows))
+    }
+}
+
+/// A table that materialized views of the project write into is not rebuilt: its rows are theirs. Its columns follow
+/// `mv_on_schema_change`, `fail` where nothing is said (dbt-clickhouse's rule).
+fn keep_fed_table(
+    model: &Model<'_>,
+    adapter: &mut Adapter,
+    existing: &RelationInfo,
+) -> Result<Outcome, MaterializeError> {
+    let written = model.node.unrendered_config.get("mv_on_schema_change").is_some();
+    let policy = if written { model.config().str("mv_on_schema_change").unwrap_or("ignore") } else { "fail" };
+    let columns = build::query_columns(model, adapter)?;
+    let notes = schema_change::apply(model, adapter, existing, &columns, "mv_on_schema_change", policy)?;
+    let mut outcome = Outcome::of(model.relation, Some(0));
+    outcome.notes = notes;
+    outcome.response.insert("kept_for_materialized_views".to_owned(), json!(true));
+    Ok(outcome)
+}

@@ -1,0 +1,932 @@
+//! Models, snapshots, seeds, analyses, singular tests and hooks: their template rendered for what it uses, their config
+//! put together, their relation named. In: a [`Stub`] and its properties entry; out: a [`Node`].
+
+use std::path::Path;
+
+use indexmap::IndexMap;
+use serde_json::{Map, Value, json};
+
+use super::{
+    Context,
+    files::{FileKind, SourceFile, sha256},
+    properties::{self, Entry},
+};
+use crate::{
+    error::Location,
+    project::{
+        Access, Checksum, Column, Contract, DependsOn, Docs, Node, NodeConfig, Package, ProjectError, Ref, Relation,
+        ResourceType, artifact, config_rules,
+        node::version_text,
+        package::{python_repr, python_str},
+    },
+    render::{self, Captured, NodeContext, Phase, RenderError, Renderer, Services, Source},
+};
+
+/// A node before its template is rendered.
+#[derive(Debug)]
+pub(super) struct Stub {
+    pub(super) package: usize,
+    pub(super) kind: ResourceType,
+    pub(super) name: String,
+    pub(super) path: String,
+    pub(super) original: String,
+    pub(super) fqn: Vec<String>,
+    pub(super) raw_code: String,
+    pub(super) first_line: usize,
+    pub(super) checksum: Checksum,
+    pub(super) python: bool,
+    pub(super) hook: Option<(&'static str, usize)>,
+}
+
+/// What a properties entry says about one node: of a versioned model, about one version.
+#[derive(Debug, Clone)]
+pub(super) struct Patch<'e> {
+    pub(super) entry: &'e Entry<'e>,
+    /// The model's name, which of a version's file differs.
+    pub(super) name: String,
+    pub(super) description: String,
+    pub(super) columns: IndexMap<String, Column>,
+    pub(super) config: Map<String, Value>,
+    pub(super) constraints: Vec<Value>,
+    pub(super) access: Option<String>,
+    pub(super) version: Option<Value>,
+    pub(super) latest_version: Option<Value>,
+    pub(super) deprecation_date: Option<String>,
+}
+
+/// The stubs of a file; several for snapshots.
+pub(super) fn stubs(context: &Context<'_>, file: &SourceFile) -> Result<Vec<Stub>, ProjectError> {
+    let package = context.packages[file.package];
+    let directories = |path: &str| -> Vec<String> {
+        let mut fqn = vec![package.name.clone()];
+        let folders = path.rsplit_once('/').map_or("", |(folders, _)| folders);
+        fqn.extend(folders.split('/').filter(|folder| !folder.is_empty()).map(str::to_owned));
+        fqn
+    };
+    let stub = |kind: ResourceType, name: &str, path: String, fqn: Vec<String>| Stub {
+        package: file.package,
+        kind,
+        name: name.to_owned(),
+        path,
+        original: file.original.clone(),
+        fqn,
+        raw_code: file.text.clone(),
+        first_line: file.first_line,
+        checksum: file.checksum.clone(),
+        python: file.relative.ends_with(".py"),
+        hook: None,
+    };
+    let simple = |kind: ResourceType, path: String| {
+        let mut fqn = directories(&path);
+        fqn.push(file.stem().to_owned());
+        vec![stub(kind, file.stem(), path, fqn)]
+    };
+    Ok(match file.kind {
+        FileKind::Model => simple(ResourceType::Model, file.relative.clone()),
+        FileKind::Seed => simple(ResourceType::Seed, file.relative.clone()),
+        FileKind::SingularTest => simple(ResourceType::Test, file.relative.clone()),
+        FileKind::Analysis => simple(ResourceType::Analysis, format!("analysis/{}", file.relative)),
+        FileKind::Snapshot => {
+            let mut out = Vec::new();
+            for block in render::split_blocks(&file.text, &file.original)? {
+                if block.kind != render::BlockKind::Snapshot {
+                    continue;
+                }
+                let mut fqn = directories(&file.relative);
+                fqn.push(file.stem().to_owned());
+                fqn.push(block.name.clone());
+                out.push(Stub {
+                    raw_code: block.body.to_owned(),
+                    first_line: file.first_line + block.body_line - 1,
+                    ..stub(ResourceType::Snapshot, &block.name, file.relative.clone(), fqn)
+                });
+            }
+            out
+        }
+        _ => Vec::new(),
+    })
+}
+
+/// `on-run-start` and `on-run-end` of a package.
+pub(super) fn hook_stubs(index: usize, package: &Package) -> Vec<Stub> {
+    let mut out = Vec::new();
+    for (kind, hooks) in [("on-run-start", &package.on_run_start), ("on-run-end", &package.on_run_end)] {
+        for (at, sql) in hooks.iter().enumerate() {
+            let name = format!("{}-{kind}-{at}", package.name);
+            out.push(Stub {
+                package: index,
+                kind: ResourceType::Operation,
+                path: format!("hooks/{name}.sql"),
+                original: "./dbt_project.yml".into(),
+                fqn: vec![package.name.clone(), "hooks".into(), name.clone()],
+                name,
+                raw_code: sql.clone(),
+                first_line: package.tree.key(kind).map_or(1, |key| key.line),
+                checksum: Checksum { name: "sha256".into(), checksum: package.file_hash.clone() },
+                python: false,
+                hook: Some((kind, at)),
+            });
+        }
+    }
+    out
+}
+
+/// A snapshot that a properties file declares with `relation:`.
+pub(super) fn yaml_snapshot(context: &Context<'_>, entry: &Entry<'_>) -> Result<Option<Stub>, ProjectError> {
+    let Some(relation) = entry.value.get("relation") else { return Ok(None) };
+    let Some(relation) = relation.as_str() else { return Err(entry.wrong_type("relation", "string")) };
+    if super::references::parse(relation).is_none() {
+        return Err(ProjectError::parsing(format!("Invalid ref or source expression: {relation}"))
+            .at(entry.location(Some("relation")))
+            .hinting("write `relation: ref('model')` or `relation: source('source', 'table')`"));
+    }
+    let file = entry.file;
+    let package = context.packages[file.package];
+    let mut fqn = vec![package.name.clone()];
+    if let Some((folders, _)) = file.relative.rsplit_once('/') {
+        fqn.extend(folders.split('/').map(str::to_owned));
+    }
+    fqn.push(entry.name.clone());
+    Ok(Some(Stub {
+        package: file.package,
+        kind: ResourceType::Snapshot,
+        name: entry.name.clone(),
+        path: format!("{}/{}.sql", file.relative, entry.name),
+        original: file.original.clone(),
+        fqn,
+        raw_code: format!("select * from {{{{ {relation} }}}}"),
+        first_line: entry.tree.key("relation").map_or(entry.tree.line, |key| key.line),
+        checksum: file.checksum.clone(),
+        python: false,
+        hook: None,
+    }))
+}
+
+/// The patch of an entry without versions.
+pub(super) fn patch<'e>(entry: &'e Entry<'e>) -> Result<Patch<'e>, ProjectError> {
+    let columns = properties::columns(entry, entry.list("columns")?)?;
+    let constraints = properties::constraints(entry.value.get("constraints"), true).ok_or_else(|| {
+        ProjectError::parsing(format!(
+            "Invalid constraint type on model {}: Type must be one of ['check', 'not_null', 'unique', 'primary_key', 'foreign_key', 'custom']",
+            entry.name
+        ))
+        .at(entry.location(Some("constraints")))
+    })?;
+    Ok(Patch {
+        entry,
+        name: entry.name.clone(),
+        description: entry.description(),
+        columns,
+        config: config_of(entry)?,
+        constraints,
+        access: entry.str("access").map(str::to_owned),
+        version: None,
+        latest_version: None,
+        deprecation_date: date(entry.value.get("deprecation_date")),
+    })
+}
+
+/// A date as dbt keeps it: midnight, with a time zone.
+pub(super) fn date(value: Option<&Value>) -> Option<String> {
+    let text = value.filter(|value| !value.is_null()).map(python_str)?;
+    let text = text.trim().replace(' ', "T");
+    let (day, time) = text.split_once('T').map_or((text.as_str(), None), |(day, time)| (day, Some(time)));
+    let time = match time {
+        None => "00:00:00+00:00".to_owned(),
+        Some(time) if time.ends_with('Z') => format!("{}+00:00", time.trim_end_matches('Z')),
+        Some(time) if time.contains(['+', '-']) => time.to_owned(),
+        Some(time) => format!("{time}+00:00"),
+    };
+    Some(format!("{day}T{time}"))
+}
+
+/// `config:` with the keys that may also stand beside it.
+pub(super) fn config_of(entry: &Entry<'_>) -> Result<Map<String, Value>, ProjectError> {
+    let mut config = entry.map("config")?.cloned().unwrap_or_default();
+    for key in ["meta", "docs", "group", "contract", "access"] {
+        let Some(value) = entry.value.get(key) else { continue };
+        if config.contains_key(key) {
+            return Err(ProjectError::parsing(format!(
+                "In {}: found {key} dictionary in 'config' dictionary and as top-level key.\nRemove the top-level key and define it under 'config' dictionary only.",
+                entry.file.original
+            ))
+            .at(entry.location(Some(key))));
+        }
+        config.insert(key.to_owned(), value.clone());
+    }
+    Ok(config)
+}
+
+/// A finished node and whether it is enabled.
+pub(super) fn build(context: &Context<'_>, stub: &Stub, patch: Option<&Patch<'_>>) -> Result<Node, ProjectError> {
+    let package = context.packages[stub.package];
+    let name = patch.map_or(stub.name.as_str(), |patch| patch.name.as_str());
+    let mut fqn = stub.fqn.clone();
+    let mut unique_id = format!("{}.{}.{name}", stub.kind, package.name);
+    if let Some(version) = patch.and_then(|patch| patch.version.as_ref()) {
+        let version = format!("v{}", version_text(version));
+        unique_id = format!("{unique_id}.{version}");
+        if let Some(last) = fqn.last_mut() {
+            *last = name.to_owned();
+        }
+        fqn.push(version);
+    }
+    let mut node = Node {
+        unique_id,
+        resource_type: stub.kind,
+        name: name.to_owned(),
+        package_name: package.name.clone(),
+        path: stub.path.clone(),
+        original_file_path: stub.original.clone(),
+        root_path: package.root.clone(),
+        fqn,
+        alias: name.to_owned(),
+        schema: context.target.schema.clone(),
+        database: String::new(),
+        relation_name: None,
+        language: if stub.python { "python" } else { "sql" }.into(),
+        raw_code: if stub.kind == ResourceType::Seed { String::new() } else { stub.raw_code.clone() },
+        raw_code_line: stub.first_line,
+        checksum: stub.checksum.clone(),
+        config: NodeConfig::default(),
+        unrendered_config: Map::new(),
+        tags: stub.hook.map(|(kind, _)| kind.to_owned()).into_iter().collect(),
+        meta: Map::new(),
+        group: None,
+        docs: Docs::default(),
+        description: String::new(),
+        doc_blocks: Vec::new(),
+        columns: IndexMap::new(),
+        patch_path: None,
+        created_at: context.now,
+        refs: Vec::new(),
+        sources: Vec::new(),
+        depends_on: DependsOn::default(),
+        contract: Contract::default(),
+        access: Access::default(),
+        constraints: Vec::new(),
+        version: patch.and_then(|patch| patch.version.clone()),
+        latest_version: patch.and_then(|patch| patch.latest_version.clone()),
+        deprecation_date: patch.and_then(|patch| patch.deprecation_date.clone()),
+        primary_key: Vec::new(),
+        column_name: None,
+        file_key_name: None,
+        attached_node: None,
+        test_metadata: None,
+        test_kwargs: Map::new(),
+        hook_index: stub.hook.map(|(_, at)| at),
+    };
+    let mut patch_config = patch.map(|patch| patch.config.clone()).unwrap_or_default();
+    if stub.python {
+        patch_config.entry("materialized").or_insert_with(|| json!("table"));
+    }
+    let mut captured = Captured::default();
+    if stub.kind != ResourceType::Seed && !stub.python {
+        let mut renderer = context.renderer(&node, &patch_config);
+        renderer
+            .render(Source { text: &stub.raw_code, path: &stub.original, first_line: stub.first_line })
+            .map_err(|error| subject(&node, package, error))?;
+        captured = renderer.take_captured();
+    }
+    let mut calls = Map::new();
+    for call in std::mem::take(&mut captured.configs) {
+        config_rules::merge_calls(&mut calls, call);
+    }
+    take_captured(&mut node, captured);
+    let place = || {
+        patch.filter(|_| calls.is_empty()).map_or_else(
+            || Location::line(package.root.join(stub.original.trim_start_matches("./")), stub.first_line, None),
+            |patch| patch.entry.location(Some("config")),
+        )
+    };
+    configure(context, &mut node, stub.package, &patch_config, &calls).map_err(|error| {
+        let hooked = matches!(error, ProjectError::Render(_));
+        if hooked { error } else { error.at_least(place()) }
+    })?;
+    if let Some(patch) = patch {
+        apply_patch(&mut node, package, patch)?;
+    }
+    render_hooks(context, &mut node, package)?;
+    node.relation_name = relation_name(&node);
+    Ok(node)
+}
+
+/// What the template was seen to use.
+pub(super) fn take_captured(node: &mut Node, captured: Captured) {
+    node.refs.extend(captured.refs.into_iter().map(reference));
+    node.sources.extend(captured.sources.into_iter().map(|call| [call.source, call.table]));
+    for id in captured.macros {
+        if !node.depends_on.macros.contains(&id) {
+            node.depends_on.macros.push(id);
+        }
+    }
+}
+
+fn reference(call: render::RefCall) -> Ref {
+    Ref {
+        name: call.name,
+        package: call.package,
+        version: call.version.map(|version| match version {
+            render::Version::Number(number) => json!(number),
+            render::Version::Float(number) => json!(number),
+            render::Version::Text(text) => json!(text),
+        }),
+    }
+}
+
+/// The config of a node, and what is copied from it: tags, meta, docs, group, contract, access, and the names.
+pub(super) fn configure(
+    context: &Context<'_>,
+    node: &mut Node,
+    package: usize,
+    patch: &Map<String, Value>,
+    calls: &Map<String, Value>,
+) -> Result<(), ProjectError> {
+    let kind = node.resource_type;
+    let (mut config, base) = context.config(kind, package, &node.fqn, patch, calls);
+    normalize(kind, &mut config);
+    check_config(&config)?;
+    if kind == ResourceType::Test {
+        finish_test_config(&mut config);
+    }
+    node.unrendered_config = context.unrendered_config(kind, package, &node.fqn, patch, calls);
+    let custom = |key: &str| config.get(key).filter(|value| !value.is_null()).cloned();
+    let (schema, alias, database) = (custom("schema"), custom("alias"), custom("database"));
+    let (target_schema, target_database) = (custom("target_schema"), custom("target_database"));
+    // dbt drops nulls when it stores the config, so what dbt_project.yml said comes back.
+    if let Some(base) = base {
+        for (key, value) in &mut config {
+            if value.is_null()
+                && let Some(earlier) = base.get(key)
+            {
+                *value = earlier.clone();
+            }
+        }
+    }
+    node.config = NodeConfig(config);
+    for tag in node.config.tags() {
+        if !node.tags.contains(&tag) {
+            node.tags.push(tag);
+        }
+    }
+    if let Some(meta) = node.config.map("meta") {
+        node.meta = meta.clone();
+    }
+    if let Some(group) = node.config.str("group") {
+        node.group = Some(group.to_owned());
+    }
+    if let Some(docs) = node.config.map("docs") {
+        node.docs = Docs {
+            show: docs.get("show").and_then(Value::as_bool).unwrap_or(true),
+            node_color: docs.get("node_color").and_then(Value::as_str).map(str::to_owned),
+        };
+    }
+    if let Some(contract) = node.config.map("contract") {
+        let flag = |key: &str, default: bool| contract.get(key).and_then(Value::as_bool).unwrap_or(default);
+        node.contract =
+            Contract { enforced: flag("enforced", false), alias_types: flag("alias_types", true), checksum: None };
+    }
+    if kind == ResourceType::Model
+        && let Some(access) = node.config.get("access")
+    {
+        node.access = access_of(access.as_str().unwrap_or_default(), &node.unique_id)?;
+    }
+    context.name_relation(node, schema.as_ref(), alias.as_ref(), database.as_ref())?;
+    if kind == ResourceType::Snapshot {
+        if let Some(schema) = target_schema.as_ref().and_then(Value::as_str) {
+            node.schema = schema.to_owned();
+        }
+        if target_database.as_ref().and_then(Value::as_str).is_some_and(|database| !database.is_empty()) {
+            // ClickHouse has no databases above schemas; dbt-clickhouse drops it.
+            node.database = String::new();
+        }
+    }
+    Ok(())
+}
+
+fn access_of(text: &str, unique_id: &str) -> Result<Access, ProjectError> {
+    match text {
+        "private" => Ok(Access::Private),
+        "protected" => Ok(Access::Protected),
+        "public" => Ok(Access::Public),
+        other => {
+            Err(ProjectError::parsing(format!("Node {unique_id} has an invalid value ({other}) for the access field")))
+        }
+    }
+}
+
+/// Values as dbt's config classes keep them.
+fn normalize(kind: ResourceType, config: &mut Map<String, Value>) {
+    if let Some(tags @ Value::String(_)) = config.get_mut("tags") {
+        *tags = Value::Array(vec![tags.take()]);
+    }
+    if let Some(Value::Bool(flag)) = config.get("static_analysis") {
+        let text = if *flag { "on" } else { "off" };
+        config.insert("static_analysis".into(), json!(text));
+    }
+    for (key, defaults) in [
+        ("contract", json!({"enforced": false, "alias_types": true})),
+        ("docs", json!({"show": true, "node_color": null})),
+    ] {
+        // What a mapping leaves out has its default.
+        if let (Some(Value::Object(own)), Value::Object(defaults)) = (config.get_mut(key), defaults) {
+            for (key, value) in defaults {
+                own.entry(key).or_insert(value);
+            }
+        }
+    }
+    if kind == ResourceType::Model {
+        // Freshness of a model without `build_after` is dropped.
+        if config.get("freshness").is_some_and(|freshness| freshness.get("build_after").is_none()) {
+            config.insert("freshness".into(), Value::Null);
+        }
+    }
+}
+
+/// The types of the keys that dbt checks; anything else may be anything.
+fn check_config(config: &Map<String, Value>) -> Result<(), ProjectError> {
+    const TYPES: [(&str, &str); 22] = [
+        ("enabled", "boolean"),
+        ("materialized", "string"),
+        ("alias", "string?"),
+        ("schema", "string?"),
+        ("database", "string?"),
+        ("group", "string?"),
+        ("meta", "object"),
+        ("persist_docs", "object"),
+        ("quoting", "object"),
+        ("column_types", "object"),
+        ("grants", "object"),
+        ("docs", "object"),
+        ("contract", "object"),
+        ("full_refresh", "boolean?"),
+        ("on_schema_change", "string?"),
+        ("incremental_strategy", "string?"),
+        ("store_failures", "boolean?"),
+        ("store_failures_as", "string?"),
+        ("where", "string?"),
+        ("limit", "integer?"),
+        ("fail_calc", "string"),
+        ("delimiter", "string"),
+    ];
+    for (key, kind) in TYPES {
+        let Some(value) = config.get(key) else { continue };
+        let (kind, optional) = kind.strip_suffix('?').map_or((kind, false), |kind| (kind, true));
+        let fits = match kind {
+            "boolean" => value.is_boolean(),
+            "string" => value.is_string(),
+            "integer" => value.is_i64() || value.is_u64(),
+            _ => value.is_object(),
+        };
+        if fits || (optional && value.is_null()) {
+            continue;
+        }
+        let reason = if optional {
+            "is not valid under any of the given schemas".to_owned()
+        } else {
+            format!("is not of type '{kind}'")
+        };
+        return Err(ProjectError::parsing(format!("at path ['{key}']: {} {reason}", python_repr(value))));
+    }
+    if let Some(tags) = config.get("tags").and_then(Value::as_array)
+        && let Some(tag) = tags.iter().find(|tag| !tag.is_string())
+    {
+        return Err(ProjectError::parsing(format!("at path ['tags']: {} is not of type 'string'", python_repr(tag))));
+    }
+    if let Some(severity) = config.get("severity") {
+        let text = python_str(severity);
+        if !text.eq_ignore_ascii_case("warn") && !text.eq_ignore_ascii_case("error") {
+            return Err(ProjectError::parsing(format!(
+                "at path []: Severity must be either 'warn' or 'error'. Got '{text}'"
+            )));
+        }
+    }
+    for (key, allowed) in [
+        ("on_configuration_change", ["apply", "continue", "fail"].as_slice()),
+        ("on_schema_change", &["ignore", "fail", "append_new_columns", "sync_all_columns"]),
+    ] {
+        if key == "on_configuration_change"
+            && let Some(value) = config.get(key).and_then(Value::as_str)
+            && !allowed.contains(&value)
+        {
+            return Err(ProjectError::parsing(format!(
+                "at path ['{key}']: '{value}' is not one of ['apply', 'continue', 'fail']"
+            )));
+        }
+    }
+    let enforced = config.get("contract").and_then(|contract| contract.get("enforced")) == Some(&Value::Bool(true));
+    let text = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or_default();
+    if enforced
+        && text("materialized") == "incremental"
+        && !matches!(text("on_schema_change"), "append_new_columns" | "fail")
+    {
+        return Err(ProjectError::parsing(format!(
+            "Invalid value for on_schema_change: {}. Models materialized as incremental with contracts enabled must set on_schema_change to 'append_new_columns' or 'fail'",
+            text("on_schema_change")
+        )));
+    }
+    Ok(())
+}
+
+/// `store_failures_as` decides over `store_failures`, and follows from it where it is not set.
+fn finish_test_config(config: &mut Map<String, Value>) {
+    let as_ = config.get("store_failures_as").and_then(Value::as_str).map(str::to_owned);
+    match as_.as_deref() {
+        None => {
+            let derived = match config.get("store_failures") {
+                Some(Value::Bool(true)) => json!("table"),
+                Some(Value::Bool(false)) => json!("ephemeral"),
+                _ => Value::Null,
+            };
+            config.insert("store_failures_as".into(), derived);
+        }
+        Some(kind) => _ = config.insert("store_failures".into(), json!(kind != "ephemeral")),
+    }
+}
+
+fn apply_patch(node: &mut Node, package: &Package, patch: &Patch<'_>) -> Result<(), ProjectError> {
+    node.patch_path = Some(patch.entry.file_id(package));
+    node.description = patch.description.clone();
+    node.columns = patch.columns.clone();
+    if node.resource_type != ResourceType::Model {
+        return Ok(());
+    }
+    if let Some(access) = &patch.access {
+        node.access =
+            access_of(access, &node.unique_id).map_err(|error| error.at(patch.entry.location(Some("access"))))?;
+    }
+    node.constraints = patch.constraints.clone();
+    let constraints: Vec<Value> =
+        node.constraints.iter().chain(node.columns.values().flat_map(|column| &column.constraints)).cloned().collect();
+    for constraint in &constraints {
+        if constraint.get("type").and_then(Value::as_str) != Some("foreign_key") {
+            continue;
+        }
+        let Some(to) = constraint.get("to").and_then(Value::as_str) else { continue };
+        match super::references::parse(to) {
+            Some(super::references::Reference::Ref(reference)) => node.refs.push(reference),
+            Some(super::references::Reference::Source(source)) => node.sources.push(source),
+            None => {
+                return Err(ProjectError::parsing(format!(
+                    "Invalid 'ref' or 'source' syntax on foreign key constraint 'to' on model {}: {to}.",
+                    node.name
+                ))
+                .at(patch.entry.location(Some("constraints"))));
+            }
+        }
+    }
+    check_primary_keys(node, patch)?;
+    if node.contract.enforced {
+        if node.columns.is_empty() {
+            return Err(ProjectError::parsing(format!(
+                "Contract enforcement failed for: ({})\nConstraints must be defined in a `yml` schema configuration file like `schema.yml`.",
+                node.original_file_path
+            ))
+            .at(patch.entry.location(Some("config"))));
+        }
+        if node.language != "sql" {
+            return Err(ProjectError::parsing(format!(
+                "Contract enforcement failed for: ({})\nLanguage Error: Expected 'sql' but found '{}'",
+                node.original_file_path, node.language
+            ))
+            .at(patch.entry.location(Some("config"))));
+        }
+        node.contract.checksum = Some(contract_checksum(node));
+    }
+    Ok(())
+}
+
+fn is_primary_key(constraint: &Value) -> bool {
+    constraint.get("type").and_then(Value::as_str) == Some("primary_key")
+}
+
+fn check_primary_keys(node: &Node, patch: &Patch<'_>) -> Result<(), ProjectError> {
+    let columns: Vec<Value> = node
+        .columns
+        .values()
+        .filter(|column| column.constraints.iter().any(is_primary_key))
+        .map(|column| json!(column.name))
+        .collect();
+    let mut errors = Vec::new();
+    if columns.len() > 1 {
+        errors.push(format!(
+            "Found {} columns ({}) with primary key constraints defined. Primary keys for multiple columns must be defined as a model level constraint.",
+            columns.len(),
+            python_repr(&Value::Array(columns.clone()))
+        ));
+    }
+    if !columns.is_empty() && node.constraints.iter().any(is_primary_key) {
+        errors.push("Primary key constraints defined at the model level and the columns level. Primary keys can be defined at the model level or the column level, not both.".into());
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(ProjectError::parsing(format!(
+        "Primary key constraint error: ({})\n{}",
+        node.original_file_path,
+        errors.join("\n")
+    ))
+    .at(patch.entry.location(Some("constraints"))))
+}
+
+/// dbt hashes names, types and Python's print of the constraints, by column name.
+fn contract_checksum(node: &Node) -> String {
+    fn print(class: &str, constraint: &Value, of_model: bool) -> String {
+        let kind = constraint.get("type").and_then(Value::as_str).unwrap_or_default();
+        let part = |key: &str| constraint.get(key).map_or_else(|| "None".into(), python_repr);
+        let columns = if of_model { format!(", columns={}", part("columns")) } else { String::new() };
+        format!(
+            "{class}(type=<ConstraintType.{kind}: '{kind}'>, name={}, expression={}, warn_unenforced={}, warn_unsupported={}, to={}, to_columns={}{columns})",
+            part("name"),
+            part("expression"),
+            part("warn_unenforced"),
+            part("warn_unsupported"),
+            part("to"),
+            part("to_columns")
+        )
+    }
+    let mut columns: Vec<&Column> = node.columns.values().collect();
+    columns.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut state = String::new();
+    for column in columns {
+        state.push('|');
+        state.push_str(&column.name);
+        state.push_str(column.data_type.as_deref().unwrap_or("None"));
+        let constraints: Vec<String> =
+            column.constraints.iter().map(|constraint| print("ColumnLevelConstraint", constraint, false)).collect();
+        state.push_str(&format!("[{}]", constraints.join(", ")));
+    }
+    if matches!(node.materialized(), "table" | "incremental") {
+        state.push_str(node.materialized());
+        let constraints: Vec<String> =
+            node.constraints.iter().map(|constraint| print("ModelLevelConstraint", constraint, true)).collect();
+        state.push_str(&format!("[{}]", constraints.join(", ")));
+    }
+    sha256(&state)
+}
+
+/// Hooks may use `ref()` and macros too; tests have none.
+fn render_hooks(context: &Context<'_>, node: &mut Node, package: &Package) -> Result<(), ProjectError> {
+    if node.resource_type == ResourceType::Test {
+        return Ok(());
+    }
+    let hooks: Vec<_> = node.config.pre_hooks().into_iter().chain(node.config.post_hooks()).collect();
+    if hooks.iter().all(|hook| !properties::has_jinja(&hook.sql)) {
+        return Ok(());
+    }
+    let captured = {
+        let mut renderer = context.renderer(node, &Map::new());
+        for hook in &hooks {
+            renderer
+                .render(Source { text: &hook.sql, path: &node.original_file_path, first_line: 1 })
+                .map_err(|error| subject(node, package, error))?;
+        }
+        renderer.take_captured()
+    };
+    take_captured(node, captured);
+    Ok(())
+}
+
+/// Seeds, snapshots, models that are not inlined, and tests that keep their failures.
+pub(super) fn relation_name(node: &Node) -> Option<String> {
+    let makes_relation = match node.resource_type {
+        ResourceType::Model => node.config.materialized() != "ephemeral",
+        ResourceType::Seed | ResourceType::Snapshot => true,
+        ResourceType::Test => node.config.store_failures() == Some(true),
+        _ => false,
+    };
+    makes_relation.then(|| Relation::new(&node.schema, &node.alias).render())
+}
+
+/// `model a (models/a.sql)`.
+pub(super) fn title(node: &Node) -> String {
+    let kind = if node.resource_type == ResourceType::Operation { "operation" } else { node.resource_type.as_str() };
+    format!("{kind} {} ({})", node.name, node.original_file_path)
+}
+
+/// A renderer's error, with the node it is about and its file made absolute.
+pub(super) fn subject(node: &Node, package: &Package, mut error: RenderError) -> ProjectError {
+    if error.node.is_none() {
+        error.node = Some(title(node));
+    }
+    if let Some(location) = error.location.as_deref_mut()
+        && location.path.is_relative()
+    {
+        let path: &Path = &location.path;
+        let own = package.root.join(path);
+        if own.exists() {
+            location.path = own;
+        }
+    }
+    error.into()
+}
+
+impl<'a> Context<'a> {
+    /// A renderer for the parse phase of a node.
+    pub(super) fn renderer(&self, node: &Node, _patch: &Map<String, Value>) -> Renderer<'a> {
+        let relation = render::Relation::new(node.schema.clone(), node.alias.clone());
+        let node_context = NodeContext {
+            unique_id: node.unique_id.clone(),
+            name: node.name.clone(),
+            package: node.package_name.clone(),
+            resource_type: node.resource_type.as_str().into(),
+            path: node.original_file_path.clone(),
+            model: brief(node),
+            config: render::Value::None,
+            this: Some(relation),
+            ..NodeContext::default()
+        };
+        let services = Services { resolve: Some(self.resolve), warehouse: None, events: self.events };
+        Renderer::new(self.environment, node_context, Phase::Parse, services)
+    }
+
+    /// The config of a node, and what dbt_project.yml alone says where a null was written over it.
+    pub(super) fn config(
+        &self,
+        kind: ResourceType,
+        package: usize,
+        fqn: &[String],
+        patch: &Map<String, Value>,
+        calls: &Map<String, Value>,
+    ) -> (Map<String, Value>, Option<Map<String, Value>>) {
+        let own = self.packages[package];
+        let root = self.packages[0];
+        let mut config = config_rules::defaults(kind).clone();
+        let apply = |config: &mut Map<String, Value>, package: &Package| {
+            for level in package.section(kind).into_iter().flat_map(|section| config_rules::levels(section, fqn)) {
+                config_rules::update(kind, config, &level);
+            }
+        };
+        apply(&mut config, own);
+        let nulls = patch.values().chain(calls.values()).any(Value::is_null);
+        let mut base = nulls.then(|| config.clone());
+        config_rules::update(kind, &mut config, patch);
+        config_rules::update(kind, &mut config, calls);
+        if package != 0 {
+            apply(&mut config, root);
+            if let Some(base) = &mut base {
+                apply(base, root);
+            }
+        }
+        (config, base)
+    }
+
+    /// dbt looks for a group's config among the models'.
+    pub(super) fn group_config(
+        &self,
+        package: usize,
+        fqn: &[String],
+        patch: &Map<String, Value>,
+    ) -> Map<String, Value> {
+        let mut config = Map::new();
+        config.insert("meta".into(), json!({}));
+        // A source's rules are those of a group: only meta merges.
+        let rules = ResourceType::Source;
+        let levels = |package: &Package| -> Vec<Map<String, Value>> {
+            let section = package.section(ResourceType::Model);
+            section.into_iter().flat_map(|section| config_rules::levels(section, fqn)).collect()
+        };
+        for level in levels(self.packages[package]) {
+            config_rules::update(rules, &mut config, &level);
+        }
+        config_rules::update(rules, &mut config, patch);
+        if package != 0 {
+            for level in levels(self.packages[0]) {
+                config_rules::update(rules, &mut config, &level);
+            }
+        }
+        config
+    }
+
+    pub(super) fn unrendered_config(
+        &self,
+        kind: ResourceType,
+        package: usize,
+        fqn: &[String],
+        patch: &Map<String, Value>,
+        calls: &Map<String, Value>,
+    ) -> Map<String, Value> {
+        let mut config = Map::new();
+        let apply = |config: &mut Map<String, Value>, package: &Package| {
+            let section = package.unrendered_section(kind);
+            for level in section.into_iter().flat_map(|section| config_rules::levels(section, fqn)) {
+                config.extend(level);
+            }
+        };
+        apply(&mut config, self.packages[package]);
+        config.extend(patch.iter().map(|(key, value)| (key.clone(), value.clone())));
+        config.extend(calls.iter().map(|(key, value)| (key.clone(), value.clone())));
+        if package != 0 {
+            apply(&mut config, self.packages[0]);
+        }
+        config
+    }
+
+    /// `generate_schema_name` and `generate_alias_name` decide where the node lands.
+    pub(super) fn name_relation(
+        &self,
+        node: &mut Node,
+        schema: Option<&Value>,
+        alias: Option<&Value>,
+        _database: Option<&Value>,
+    ) -> Result<(), ProjectError> {
+        let package = node.package_name.clone();
+        node.schema = match self.name_macro("schema", &package) {
+            None => default_schema_name(&self.target.schema, schema),
+            Some(owner) => self.call_name_macro("generate_schema_name", &owner, schema, node)?,
+        };
+        node.alias = match self.name_macro("alias", &package) {
+            None => default_alias_name(node, alias),
+            Some(owner) => self.call_name_macro("generate_alias_name", &owner, alias, node)?,
+        };
+        Ok(())
+    }
+
+    /// The package whose own `generate_<component>_name` counts for a node of `package`; none where dbt's built-in does.
+    fn name_macro(&self, component: &str, package: &str) -> Option<String> {
+        let root = &self.packages[0].name;
+        let macros = &self.environment.macros;
+        let name = format!("generate_{component}_name");
+        if package != root && macros.in_package(package, &name).is_some() {
+            return Some(package.to_owned());
+        }
+        if macros.in_package(root, &name).is_some() {
+            return Some(root.clone());
+        }
+        // The built-in dispatches, so an override of its implementation counts too.
+        ["default__", "clickhouse__"]
+            .iter()
+            .any(|prefix| macros.in_package(root, &format!("{prefix}{name}")).is_some())
+            .then(|| root.clone())
+    }
+
+    fn call_name_macro(
+        &self,
+        name: &str,
+        owner: &str,
+        custom: Option<&Value>,
+        node: &Node,
+    ) -> Result<String, ProjectError> {
+        let custom = custom.map_or(render::Value::None, render::Value::from_json);
+        let json = artifact::node_json(node, None);
+        let node_context = NodeContext {
+            unique_id: node.unique_id.clone(),
+            name: node.name.clone(),
+            package: owner.to_owned(),
+            resource_type: node.resource_type.as_str().into(),
+            path: node.original_file_path.clone(),
+            ..NodeContext::default()
+        };
+        let services = Services { resolve: Some(self.resolve), warehouse: None, events: self.events };
+        let mut renderer = Renderer::new(self.environment, node_context, Phase::GenerateName, services);
+        let value = renderer
+            .call_macro(name, vec![custom, render::Value::from_json(&json)], Vec::new())
+            .map_err(|error| subject(node, self.packages[0], error))?;
+        Ok(value.text().trim().to_owned())
+    }
+}
+
+fn default_schema_name(target: &str, custom: Option<&Value>) -> String {
+    match custom.map(python_str) {
+        None => target.to_owned(),
+        Some(custom) => format!("{target}_{}", custom.trim()),
+    }
+}
+
+fn default_alias_name(node: &Node, custom: Option<&Value>) -> String {
+    if let Some(custom) = custom.map(python_str).filter(|custom| !custom.is_empty()) {
+        return custom.trim().to_owned();
+    }
+    match &node.version {
+        Some(version) => format!("{}_v{}", node.name, version_text(version).replace('.', "_")),
+        None => node.name.clone(),
+    }
+}
+
+/// `model.*` while parsing.
+fn brief(node: &Node) -> render::Value {
+    let text = |text: &str| render::Value::str(text);
+    let list =
+        |items: &[String]| render::Value::list(items.iter().map(|item| render::Value::str(item.as_str())).collect());
+    render::Value::record([
+        ("database", text("")),
+        ("schema", text(&node.schema)),
+        ("name", text(&node.name)),
+        ("resource_type", text(node.resource_type.as_str())),
+        ("package_name", text(&node.package_name)),
+        ("path", text(&node.path)),
+        ("original_file_path", text(&node.original_file_path)),
+        ("unique_id", text(&node.unique_id)),
+        ("fqn", list(&node.fqn)),
+        ("alias", text(&node.alias)),
+        ("tags", list(&node.tags)),
+        ("raw_code", text(&node.raw_code)),
+        ("language", text(&node.language)),
+        ("description", text("")),
+        ("columns", render::Value::record::<&str>([])),
+        ("meta", render::Value::record::<&str>([])),
+        ("config", render::Value::record::<&str>([])),
+        ("refs", list(&[])),
+        ("sources", list(&[])),
+    ])
+}
