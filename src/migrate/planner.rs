@@ -374,7 +374,7 @@ impl Planner<'_> {
         planned.rows = live.rows;
         planned.bytes = live.bytes;
         planned.dependents = live.dependents.iter().map(Relation::plain).collect();
-        planned.summary = rebuild_summary(current, rebuild);
+        planned.summary = rebuild_summary(current, rebuild, keep_days);
         for dropped in &rebuild.dropped {
             planned.destructive.push(format!("column {dropped} and its values in {} rows", live.rows));
         }
@@ -596,6 +596,9 @@ fn rebuild_summary(current: &Table, rebuild: &Rebuild, keep_days: Option<u32>) -
     }
     if current.engine != rebuild.table.engine {
         lines.push(format!("~ engine {} -> {}", current.engine, rebuild.table.engine));
+    }
+    if let Some(days) = keep_days {
+        lines.push(format!("the old table is kept for `chpipe migrate undo`, {days} days"));
     }
     lines
 }
