@@ -185,7 +185,7 @@ fn every_model_renders_as_reviewed() {
             count += 1;
         }
     }
-    assert!(count >= 32, "only {count} were compiled");
+    assert!(count >= 29, "only {count} were compiled");
 }
 
 /// The numbers that the real history must give.

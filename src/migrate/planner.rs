@@ -374,7 +374,7 @@ impl Planner<'_> {
         planned.rows = live.rows;
         planned.bytes = live.bytes;
         planned.dependents = live.dependents.iter().map(Relation::plain).collect();
-        planned.summary = rebuild_summary(current, rebuild, keep_days);
+        planned.summary = rebuild_summary(current, rebuild);
         for dropped in &rebuild.dropped {
             planned.destructive.push(format!("column {dropped} and its values in {} rows", live.rows));
         }
@@ -383,7 +383,7 @@ impl Planner<'_> {
             let lost = self.lossy_rows(&name, conversion)?;
             if lost > 0 {
                 planned.destructive.push(format!(
-                    "{lost} rows whose {} is no {} keep a default or changed value instead",
+                    "the values of {} in {lost} rows: they are no {}, and a default takes their place",
                     conversion.column, conversion.to
                 ));
                 if let Some(column) = columns.iter_mut().find(|(_, expression)| *expression == conversion.expression())
@@ -574,7 +574,7 @@ fn created_summary(table: &Table) -> Vec<String> {
     lines
 }
 
-fn rebuild_summary(current: &Table, rebuild: &Rebuild, keep_days: Option<u32>) -> Vec<String> {
+fn rebuild_summary(current: &Table, rebuild: &Rebuild) -> Vec<String> {
     let mut lines = Vec::new();
     for column in &rebuild.table.columns {
         match current.column(&column.name) {
@@ -596,9 +596,6 @@ fn rebuild_summary(current: &Table, rebuild: &Rebuild, keep_days: Option<u32>) -
     }
     if current.engine != rebuild.table.engine {
         lines.push(format!("~ engine {} -> {}", current.engine, rebuild.table.engine));
-    }
-    if let Some(days) = keep_days {
-        lines.push(format!("the old table is kept for `chpipe migrate undo`, {days} days"));
     }
     lines
 }
