@@ -14,7 +14,7 @@ use arrow::datatypes::{DataType, Field};
 use chpipe::{
     ddl::{Dataset, TableSpec, Templates, WantedOptions, hive_columns, wanted_objects},
     diagnostic,
-    engine::{Engine, QueryOptions, Session, testing},
+    engine::{Engine, QueryOptions, testing},
     lake::{Lake, LocalS3Options, SilverAccess},
     migrate::{
         Ledger, MigrateError, MigrateProgress, Migrator, Plan, PlannedChange, Wanted, make_plan, normalise, plan_text,
