@@ -1,14 +1,16 @@
-//! `chpipe serve`: the embedded warehouse over ClickHouse's HTTP interface, until it is interrupted.
+//! `chpipe serve`: the embedded warehouse over ClickHouse's HTTP interface and a directory lake over S3 beside it, until it
+//! is interrupted.
 
 use std::{net::IpAddr, time::Duration};
 
 use crate::{
     Error,
     cli::ServeArgs,
-    commands::{Context, ExitStatus},
-    config::{Connection, Secret},
+    commands::{Context, ExitStatus, warehouse},
+    config::{Connection, Settings, Target},
     engine::{EngineError, OpenOptions, note_path, open_directory},
     interrupt::interrupted,
+    lake::LocalS3Options,
     serve::{Credentials, ServeOptions, Server},
 };
 
@@ -29,15 +31,26 @@ pub(super) fn serve(args: &ServeArgs, context: &Context) -> Result<ExitStatus, E
         argument: "`host` in [serve] of chpipe.toml",
         reason: format!("`{}` is no IP address", settings.serve.host),
     })?;
-    let engine = open_directory(path, &OpenOptions::new(settings))?;
-    let options = ServeOptions {
-        address: (host, args.port.unwrap_or(settings.serve.port)).into(),
-        credentials: credentials(settings.serve.user.clone(), settings.serve.password.clone()),
+    let s3 = LocalS3Options {
+        address: (host, args.s3_port.unwrap_or(settings.serve.s3_port)).into(),
+        ..LocalS3Options::default()
     };
-    let user = options.credentials.user.clone();
-    let server = Server::start(engine, options)?;
+    let silver = warehouse::silver_access(context, s3)?;
+    let options = OpenOptions::new(settings).named_collection(warehouse::SILVER_COLLECTION, silver.bucket.clone());
+    let engine = open_directory(path, &options)?;
+    let credentials = credentials(settings, &target);
+    let user = credentials.user.clone();
+    let address = (host, args.port.unwrap_or(settings.serve.port)).into();
+    let server = Server::start(engine, ServeOptions { address, credentials })?;
     context.printer.line(&format!("ClickHouse's HTTP interface: http://{}/", server.address()));
     context.printer.line(&format!("user {user}; the password is in {}", note_path(path).display()));
+    if let Some(lake) = silver.server() {
+        context.printer.line(&format!(
+            "the lake as S3: {}/ (its keys are those of the collection `{}`)",
+            lake.endpoint(),
+            warehouse::SILVER_COLLECTION
+        ));
+    }
     while !interrupted() {
         std::thread::sleep(POLL);
     }
@@ -45,7 +58,15 @@ pub(super) fn serve(args: &ServeArgs, context: &Context) -> Result<ExitStatus, E
     Ok(ExitStatus::Success)
 }
 
-fn credentials(user: Option<String>, password: Option<Secret>) -> Credentials {
+/// The user and password of clients: of [serve] and its variables, else of the profile, else made up.
+fn credentials(settings: &Settings, target: &Target) -> Credentials {
     let generated = Credentials::generate();
-    Credentials { user: user.unwrap_or(generated.user), password: password.unwrap_or(generated.password) }
+    let (user, password) = match &target.credentials {
+        Some((user, password)) => (user.clone(), password.clone()),
+        None => (generated.user, generated.password),
+    };
+    Credentials {
+        user: settings.serve.user.clone().unwrap_or(user),
+        password: settings.serve.password.clone().unwrap_or(password),
+    }
 }

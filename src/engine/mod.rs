@@ -226,6 +226,15 @@ impl Capabilities {
     }
 }
 
+impl Capabilities {
+    /// Whether parts that REPLACE PARTITION has replaced stay on disk until a statement that clears them. libchdb runs no
+    /// cleaning in the background, and a part that is still there when the directory is opened again is active again:
+    /// nothing covers it (tried on 26.5). A server clears them within seconds.
+    pub fn keeps_replaced_parts(&self) -> bool {
+        self.named_collections_from_config
+    }
+}
+
 /// All rows of a query, for small results.
 ///
 /// # Errors
