@@ -33,7 +33,7 @@ pub(super) fn serve(args: &ServeArgs, context: &Context) -> Result<ExitStatus, E
     })?;
     let s3 = LocalS3Options {
         address: (host, args.s3_port.unwrap_or(settings.serve.s3_port)).into(),
-        ..LocalS3Options::default()
+        credentials: settings.lake.access_key_id.clone().zip(settings.lake.secret_access_key.clone()),
     };
     let silver = warehouse::silver_access(context, s3)?;
     let options = OpenOptions::new(settings).named_collection(warehouse::SILVER_COLLECTION, silver.bucket.clone());
@@ -45,11 +45,7 @@ pub(super) fn serve(args: &ServeArgs, context: &Context) -> Result<ExitStatus, E
     context.printer.line(&format!("ClickHouse's HTTP interface: http://{}/", server.address()));
     context.printer.line(&format!("user {user}; the password is in {}", note_path(path).display()));
     if let Some(lake) = silver.server() {
-        context.printer.line(&format!(
-            "the lake as S3: {}/ (its keys are those of the collection `{}`)",
-            lake.endpoint(),
-            warehouse::SILVER_COLLECTION
-        ));
+        context.printer.line(&format!("the lake as S3: {}/", lake.endpoint()));
     }
     while !interrupted() {
         std::thread::sleep(POLL);
