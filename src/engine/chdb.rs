@@ -411,11 +411,6 @@ impl ChdbEngine {
         }
     }
 
-    /// Cancels whatever runs.
-    pub(crate) fn cancel_all(&self) {
-        self.warehouse.cancel_all();
-    }
-
     /// Whether a statement of this id is under way.
     pub(crate) fn is_running(&self, query_id: &str) -> bool {
         self.warehouse.running.lock().contains_key(query_id)
