@@ -149,6 +149,10 @@ pub enum Command {
     Clean(CleanArgs),
     /// Start a new dbt project
     Init(InitArgs),
+    /// Print the state of the pipeline as Prometheus metrics, or answer scrapes
+    Metrics(MetricsArgs),
+    /// Show where a batch, a table or a row came from, down to the raw pages and their URLs
+    Lineage(LineageArgs),
     /// Serve the embedded warehouse over ClickHouse's HTTP interface, and a directory lake over S3, until interrupted
     Serve(ServeArgs),
     /// Print a completion script for a shell
@@ -399,6 +403,30 @@ pub struct BuildArgs {
     pub selection: SelectionArgs,
     #[command(flatten)]
     pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct MetricsArgs {
+    /// Answer GET /metrics on this address until interrupted: 127.0.0.1:9105
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "publish")]
+    pub listen: Option<std::net::SocketAddr>,
+    /// Send them where `[metrics]` of chpipe.toml says instead of printing them
+    #[arg(long)]
+    pub publish: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  chpipe lineage 20241216T120000\n  chpipe lineage fact_race_results\n  \
+                        chpipe lineage fact_race_results --key season=2024 round=5 driver_id=norris")]
+pub struct LineageArgs {
+    /// A batch id, or a model, snapshot, seed or source table
+    pub subject: String,
+    /// A row of the table: columns and their values
+    #[arg(long, value_name = "COLUMN=VALUE", num_args = 1..)]
+    pub key: Vec<String>,
+    /// How many raw pages are shown
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: usize,
 }
 
 #[derive(Debug, Args)]

@@ -7,9 +7,9 @@ use crate::{
     cli::ServeArgs,
     commands::{Context, ExitStatus},
     config::{Connection, Secret},
-    engine::{EngineError, OpenOptions, open_directory},
+    engine::{EngineError, OpenOptions, note_path, open_directory},
     interrupt::interrupted,
-    serve::{Credentials, ServeOptions, Server, note_path},
+    serve::{Credentials, ServeOptions, Server},
 };
 
 const POLL: Duration = Duration::from_millis(50);

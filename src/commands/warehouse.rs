@@ -31,6 +31,7 @@ pub(super) fn open(context: &Context) -> Result<Warehouse, Error> {
     // Without the collection its tables could not even be attached when the embedded engine starts.
     let options = OpenOptions::new(&context.settings).named_collection(SILVER_COLLECTION, silver.bucket.clone());
     let engine = engine::open(&target, &options)?;
+    context.journal.opened(&engine);
     Ok(Warehouse { target, engine, silver })
 }
 

@@ -14,7 +14,7 @@ trap 'kill "$served" 2> /dev/null || true' EXIT
 for _ in $(seq 150); do port=$(sed -n 's#.*http://127.0.0.1:\([0-9]*\)/.*#\1#p' "$work/serve.log" | head -n 1); [ -n "$port" ] && break; sleep 0.1; done
 [ -n "$port" ] || { cat "$work/serve.log" >&2; exit 1; }
 
-export SUPERSET_HOME=$work/superset PYTHONPATH=$PWD/docker/superset FLASK_APP=superset SUPERSET_CONFIG=superset_config
+export SUPERSET_HOME=$work/superset PYTHONPATH=$PWD/docker/superset FLASK_APP=superset
 export SUPERSET_SECRET_KEY=of-the-test-of-the-test-of-the-test-of-the-test
 export SUPERSET_METADATA_URI=sqlite:///$work/superset/metadata.db
 mkdir -p "$SUPERSET_HOME"
@@ -25,6 +25,7 @@ quietly "$superset" fab create-admin --username admin --password admin-of-the-te
 quietly "$superset" init
 "$venv/bin/python" superset/bundle.py --uri "clickhousedb://bi:served@127.0.0.1:$port/f1" --output "$work/f1_dashboards.zip"
 quietly "$superset" import-dashboards --path "$work/f1_dashboards.zip" --username admin
+quietly "$superset" set-database-uri --database_name 'F1 warehouse' --uri "clickhousedb://bi:served@127.0.0.1:$port/f1"
 # Again: what was imported is replaced, not doubled.
 quietly "$superset" import-dashboards --path "$work/f1_dashboards.zip" --username admin
 "$venv/bin/python" tests/production/superset_check.py superset 2> "$work/check.log" || { tail -n 40 "$work/check.log" >&2; exit 1; }

@@ -82,14 +82,8 @@ pub(super) fn execute(plan: &Plan<'_>, context: &Context) -> Result<ExitStatus, 
     let threads = context.settings.threads.unwrap_or(opened.target.threads).max(1);
     lines.concurrency(threads, &opened.target.name);
 
-    let worker = node::NodeWorker {
-        plan,
-        context,
-        workspace: &workspace,
-        compiler: &compiler,
-        prepared: &prepared,
-        lines: &lines,
-    };
+    let worker =
+        node::NodeWorker { plan, workspace: &workspace, compiler: &compiler, prepared: &prepared, lines: &lines };
     let mut results = hooks::run(&worker, "on-run-start", &[])?;
     if !results.iter().any(|result| result.status.is_failure()) {
         let waits = order(&workspace, &ids, plan.tests_block);
@@ -253,6 +247,8 @@ fn finish(
     args.insert("invocation_command".into(), json!(format!("chpipe {}", plan.command)));
     let document =
         RunResults { invocation: &context.invocation, results, elapsed: started.elapsed().as_secs_f64(), args };
+    let json = document.json();
+    context.journal.add_nodes(json["results"].as_array().map(Vec::as_slice).unwrap_or_default());
     write_run_results(&document, target_path)
         .map_err(|source| Error::Io { path: target_path.join("run_results.json"), source })?;
     Ok(())

@@ -1,4 +1,4 @@
-//! The note by which other chpipe processes find a warehouse's server: beside the lock, readable by its user only, gone
+//! The note by which other chpipe processes find the server of a warehouse directory (`chpipe serve`): beside the lock, readable by its user only, gone
 //! with the server.
 
 use std::{
@@ -8,8 +8,6 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-
-use super::ServeError;
 
 /// Where a warehouse is served, and as whom one may ask.
 #[derive(Clone, Serialize, Deserialize)]
@@ -21,33 +19,34 @@ pub(crate) struct ServeNote {
     pub(crate) password: String,
 }
 
-pub(super) fn path(directory: &Path) -> PathBuf {
+pub(crate) fn note_path(directory: &Path) -> PathBuf {
     directory.join("chpipe.serve.json")
 }
 
 /// The note of a directory, if there is one that can be read.
 pub(crate) fn read_note(directory: &Path) -> Option<ServeNote> {
-    serde_json::from_slice(&fs_err::read(path(directory)).ok()?).ok()
+    serde_json::from_slice(&fs_err::read(note_path(directory)).ok()?).ok()
 }
 
 /// The written note; removed when dropped.
-pub(super) struct NoteFile {
+pub(crate) struct NoteFile {
     path: PathBuf,
 }
 
 impl NoteFile {
-    pub(super) fn write(directory: &Path, note: &ServeNote) -> Result<Self, ServeError> {
-        let path = path(directory);
-        let failed = |source| ServeError::Note { path: path.clone(), source };
-        let text = serde_json::to_vec(note).map_err(|error| failed(error.into()))?;
+    /// # Errors
+    /// The directory cannot be written.
+    pub(crate) fn write(directory: &Path, note: &ServeNote) -> std::io::Result<Self> {
+        let path = note_path(directory);
+        let text = serde_json::to_vec(note)?;
         // Made anew, so that an older file's permissions are not kept; renamed, so that it is read whole or not at all.
         let draft = path.with_extension("json.new");
         let _ = fs_err::remove_file(&draft);
         let mut options = fs_err::OpenOptions::new();
         options.write(true).create_new(true);
         options.options_mut().mode(0o600);
-        options.open(&draft).and_then(|mut file| file.write_all(&text)).map_err(failed)?;
-        fs_err::rename(&draft, &path).map_err(failed)?;
+        options.open(&draft).and_then(|mut file| file.write_all(&text))?;
+        fs_err::rename(&draft, &path)?;
         Ok(Self { path })
     }
 }
