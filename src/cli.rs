@@ -595,8 +595,11 @@ pub struct BackfillArgs {
 #[command(next_help_heading = "Selection")]
 pub struct SelectionArgs {
     /// Nodes to include, in dbt's selection grammar: `-s staging+ tag:daily,config.materialized:table`
-    #[arg(long, short = 's', visible_aliases = ["models", "model"], short_alias = 'm', num_args = 1.., value_name = "SPEC")]
+    #[arg(long, short = 's', num_args = 1.., value_name = "SPEC")]
     pub select: Vec<String>,
+    /// The same, by its older name; `ls` lists models only then
+    #[arg(long, short = 'm', visible_alias = "model", num_args = 1.., value_name = "SPEC")]
+    pub models: Vec<String>,
     /// Nodes to leave out
     #[arg(long, num_args = 1.., value_name = "SPEC")]
     pub exclude: Vec<String>,
@@ -624,6 +627,13 @@ pub struct SelectionArgs {
     /// With --defer: another folder than --state
     #[arg(long, value_name = "DIR", env = "DBT_DEFER_STATE")]
     pub defer_state: Option<PathBuf>,
+}
+
+impl SelectionArgs {
+    /// `--select` and `--models` together.
+    pub fn included(&self) -> Vec<String> {
+        self.select.iter().chain(&self.models).cloned().collect()
+    }
 }
 
 /// dbt's `--indirect-selection`.
@@ -739,7 +749,7 @@ pub struct CompileArgs {
     #[command(flatten)]
     pub selection: SelectionArgs,
     /// Compile this SQL instead of files, and print it
-    #[arg(long, value_name = "SQL", conflicts_with = "select")]
+    #[arg(long, value_name = "SQL", conflicts_with_all = ["select", "models"])]
     pub inline: Option<String>,
     /// The form of what is printed
     #[arg(long, value_name = "FORM", default_value = "text")]
