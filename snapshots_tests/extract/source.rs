@@ -299,7 +299,7 @@ fn an_interrupt_is_resumed() {
 fn a_backfill_goes_season_by_season() {
     let source = simulation(&[]);
     let project = project(&source);
-    let arguments = ["backfill", "--season", "1957..1959", "--endpoint", "races,results,circuits"];
+    let arguments = ["backfill", "--no-load", "--season", "1957..1959", "--endpoint", "races,results,circuits"];
     let outcome = project.run(arguments).success();
     assert!(outcome.stdout.contains("season 1958: "), "{}", outcome.stdout);
     let (bronze, silver) = (objects(&project, "bronze").len(), objects(&project, "silver").len());
