@@ -12,6 +12,8 @@
 )]
 
 mod cli;
+mod ddl;
+mod errors;
 mod extract;
 mod f1;
 mod harness;

@@ -35,10 +35,10 @@ pub(super) fn simulate(args: &SimulateArgs, printer: &Printer) -> Result<ExitSta
         format!("{} requests a second, {} an hour", limit.per_second, limit.per_hour)
     };
     let (first, last) = (args.seasons.start(), args.seasons.end());
+    printer.line(&format!("simulating seasons {first} to {last} on {} ({throttling})", simulation.url()));
     if let Some(path) = &args.url_file {
         fs_err::write(path, simulation.url()).map_err(|source| Error::Io { path: path.clone(), source })?;
     }
-    printer.line(&format!("simulating seasons {first} to {last} on {} ({throttling})", simulation.url()));
     wait_for_interrupt();
     Ok(ExitStatus::Success)
 }
