@@ -12,7 +12,7 @@ static SHAPES: LazyLock<Vec<Shape>> =
 
 /// It never panics, reads nothing that is not JSON, and what it reads becomes a table whose rows are no more than the page
 /// had. The first byte chooses the endpoint, the rest is the page.
-pub fn check(data: &[u8]) {
+pub(crate) fn check(data: &[u8]) {
     let [choice, page @ ..] = data else { return };
     let shape = &SHAPES[usize::from(*choice) % SHAPES.len()];
     let mut rows = Rows::new(shape, Some(2023), Some(1));

@@ -4,4 +4,5 @@ mod fuzz;
 mod lake;
 mod pages;
 mod recorded;
+mod replayed;
 mod source;
