@@ -97,7 +97,7 @@ pub enum Command {
     Extract(ExtractArgs),
     /// Turn complete Bronze batches into typed Parquet in Silver
     Transform(TransformArgs),
-    /// Extract and transform a range of seasons, one after the other, for as long as the API's limits make it take
+    /// Extract, transform, migrate and load a range of seasons, for as long as the API's limits make it take
     Backfill(BackfillArgs),
     /// Bring the warehouse's DDL to what the Silver files and the table specs say: plan, show, apply
     Migrate(MigrateArgs),
@@ -585,6 +585,9 @@ pub struct BackfillArgs {
     /// Begin a new batch even where one can be resumed
     #[arg(long, conflicts_with = "batch_id")]
     pub fresh: bool,
+    /// Stop after transform: migrate and load nothing
+    #[arg(long)]
+    pub no_load: bool,
     /// Show the requests and how long they would take, and ask nothing
     #[arg(long)]
     pub dry_run: bool,
