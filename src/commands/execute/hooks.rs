@@ -61,6 +61,7 @@ pub(super) fn run(worker: &NodeWorker<'_>, when: &str, results: &[NodeResult]) -
         match run_one(worker, node, results) {
             Ok(sql) => {
                 result.message = Some("OK".to_owned());
+                result.failures = Some(0);
                 result.compiled_code = Some(sql);
             }
             Err(failure) => {
@@ -90,6 +91,7 @@ fn run_one(worker: &NodeWorker<'_>, node: &Node, results: &[NodeResult]) -> Resu
     renderer.set("results", Value::from_json(&results_json(worker, results)));
     let source = Source { text: &node.raw_code, path: &node.original_file_path, first_line: node.raw_code_line };
     let rendered = renderer.render(source).map_err(|error| Failure::render(node, &error))?;
+    worker.compiler.keep(node, &rendered.text).map_err(|error| Failure::project(&error))?;
     let sql = rendered.text.trim().to_owned();
     if !sql.is_empty() {
         warehouse
@@ -116,7 +118,8 @@ fn schemas(worker: &NodeWorker<'_>) -> Vec<String> {
 
 /// `results` of on-run-end: each with its `node`, as dbt's objects have it.
 fn results_json(worker: &NodeWorker<'_>, results: &[NodeResult]) -> serde_json::Value {
-    let entries = results.iter().map(|result| {
+    let nodes = results.iter().filter(|result| !result.unique_id.starts_with("operation."));
+    let entries = nodes.map(|result| {
         let mut entry = crate::schedule::result_json(result);
         if let Some(node) = worker.workspace.manifest.nodes.get(&result.unique_id) {
             entry["node"] = crate::project::node_json(node, None);

@@ -122,7 +122,8 @@ fn load_options(plan: &Plan<'_>, context: &Context) -> LoadOptions {
 fn is_run(workspace: &Workspace, id: &str) -> bool {
     match workspace.manifest.nodes.get(id) {
         Some(node) => !node.is_ephemeral(),
-        None => workspace.manifest.unit_tests.contains_key(id),
+        // Exposures are nothing to run, but dbt's `build` counts them.
+        None => workspace.manifest.unit_tests.contains_key(id) || workspace.manifest.exposures.contains_key(id),
     }
 }
 
