@@ -12,6 +12,7 @@
 )]
 
 mod cli;
+mod ddl;
 mod errors;
 mod extract;
 mod f1;

@@ -16,8 +16,8 @@ use crate::{
     engine::Capabilities,
     lake::{BucketAccess, Lake},
     migrate::{
-        Ledger, MigrateError, MigrateProgress, Migrator, Plan, PlannedChange, Wanted, make_plan, plan_json, plan_sql,
-        plan_text,
+        Action, FileOrder, Ledger, Lock, MigrateError, MigrateProgress, MigrationFile, Migrator, Plan, PlannedChange,
+        Wanted, file_change, make_plan, pending_files, plan_json, plan_sql, plan_text, read_files,
     },
     printer::Printer,
     schema::NamedCollection,
@@ -35,7 +35,7 @@ pub(super) fn migrate(args: &MigrateArgs, context: &Context) -> Result<ExitStatu
     let project = Project::read(context, queue_mode(context))?;
     let warehouse = warehouse::open(context)?;
     if args.dry_run || args.check || args.out.is_some() {
-        let plan = project.plan(&warehouse, &args.allow_destructive)?;
+        let (plan, _) = project.whole_plan(&warehouse, &args.allow_destructive)?;
         show(&plan, args.format, &context.printer);
         if let Some(path) = &args.out {
             write_plan(&plan, path)?;
@@ -46,17 +46,15 @@ pub(super) fn migrate(args: &MigrateArgs, context: &Context) -> Result<ExitStatu
     let progress = Progress { printer: &context.printer };
     let lock = migrator.lock("migrate", &progress)?;
     migrator.recover(&lock, &progress)?;
-    let plan = project.plan(&warehouse, &args.allow_destructive)?;
+    let (plan, files) = project.whole_plan(&warehouse, &args.allow_destructive)?;
     show(&plan, args.format, &context.printer);
-    if plan.is_empty() {
-        return Ok(ExitStatus::Success);
+    if !plan.is_empty() {
+        project.apply(&warehouse, &migrator, &plan, &files, &args.allow_destructive, &lock, &progress)?;
+        context.printer.line(&format!("Applied {}.", plan.id));
     }
-    migrator.apply(&plan, &args.allow_destructive, &lock, &progress)?;
-    let again = project.plan(&warehouse, &args.allow_destructive)?;
-    if let Some(change) = again.changes.first() {
-        return Err(MigrateError::Drift { object: change.object.clone(), difference: change.summary.join(", ") }.into());
+    for line in migrator.drop_expired(&lock, context.settings.migrate.retention_days)? {
+        context.printer.line(&line);
     }
-    context.printer.line(&format!("Applied {}.", plan.id));
     Ok(ExitStatus::Success)
 }
 
@@ -104,6 +102,58 @@ impl<'a> Project<'a> {
         };
         let mut session = warehouse.engine.connect()?;
         Ok(make_plan(&mut *session, capabilities, &wanted)?)
+    }
+
+    /// The plan with the migration files that are pending, in the order in which all of it runs.
+    fn whole_plan(
+        &self,
+        warehouse: &Warehouse,
+        allow_destructive: &[String],
+    ) -> Result<(Plan, Vec<MigrationFile>), Error> {
+        let mut plan = self.plan(warehouse, allow_destructive)?;
+        let settings = &self.context.settings;
+        let files = read_files(&settings.migrate.ddl_path.join("migrations"))?;
+        let mut session = warehouse.engine.connect()?;
+        let entries = Ledger::new(&settings.migrate.state_database).entries(&mut *session)?;
+        let files = pending_files(&files, &entries)?;
+        let (before, after): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.order == FileOrder::BeforeGenerated);
+        plan.changes.splice(0..0, before.into_iter().map(file_change));
+        plan.changes.extend(after.into_iter().map(file_change));
+        Ok((plan, files))
+    }
+
+    /// Applies a plan of [`Project::whole_plan`] and checks that nothing is left to do.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of one migration")]
+    fn apply(
+        &self,
+        warehouse: &Warehouse,
+        migrator: &Migrator,
+        plan: &Plan,
+        files: &[MigrationFile],
+        allowed: &[String],
+        lock: &Lock,
+        progress: &Progress<'_>,
+    ) -> Result<(), Error> {
+        let (before, after): (Vec<MigrationFile>, Vec<MigrationFile>) =
+            files.iter().cloned().partition(|file| file.order == FileOrder::BeforeGenerated);
+        let mut generated = plan.clone();
+        generated.changes.retain(|change| change.action != Action::Run);
+        migrator.refuse_destructive(&generated, allowed)?;
+        if !before.is_empty() {
+            migrator.apply_files(&before, lock, progress)?;
+            // What the files did may be what the generated part would have done, or need more of it.
+            generated = self.plan(warehouse, allowed)?;
+        }
+        if !generated.is_empty() {
+            migrator.apply(&generated, allowed, lock, progress)?;
+        }
+        let again = self.plan(warehouse, allowed)?;
+        if let Some(change) = again.changes.first() {
+            let difference = change.summary.join(", ");
+            return Err(MigrateError::Drift { object: change.object.clone(), difference }.into());
+        }
+        migrator.apply_files(&after, lock, progress)?;
+        Ok(())
     }
 
     pub(super) fn migrator(&self, warehouse: &Warehouse) -> Result<Migrator, Error> {
@@ -187,7 +237,7 @@ fn apply_file(path: &Path, allowed: &[String], context: &Context) -> Result<Exit
     let progress = Progress { printer: &context.printer };
     let lock = migrator.lock("migrate apply", &progress)?;
     migrator.recover(&lock, &progress)?;
-    let now = project.plan(&warehouse, allowed)?;
+    let (now, files) = project.whole_plan(&warehouse, allowed)?;
     let stale = |reason: &str| MigrateError::StalePlan { path: path.to_owned(), reason: reason.to_owned() };
     if now.fingerprint != plan.fingerprint {
         return Err(stale("a table or view has changed since the plan was made").into());
@@ -195,7 +245,7 @@ fn apply_file(path: &Path, allowed: &[String], context: &Context) -> Result<Exit
     if now.steps_checksum() != plan.steps_checksum() {
         return Err(stale("the files, the specs or chpipe itself have changed since the plan was made").into());
     }
-    migrator.apply(&plan, allowed, &lock, &progress)?;
+    project.apply(&warehouse, &migrator, &plan, &files, allowed, &lock, &progress)?;
     context.printer.line(&format!("Applied {}.", plan.id));
     Ok(ExitStatus::Success)
 }
@@ -204,7 +254,7 @@ fn apply_file(path: &Path, allowed: &[String], context: &Context) -> Result<Exit
 fn status(context: &Context) -> Result<ExitStatus, Error> {
     let project = Project::read(context, queue_mode(context))?;
     let warehouse = warehouse::open(context)?;
-    let plan = project.plan(&warehouse, &[])?;
+    let (plan, _) = project.whole_plan(&warehouse, &[])?;
     let mut session = warehouse.engine.connect()?;
     let entries = Ledger::new(&context.settings.migrate.state_database).entries(&mut *session)?;
     let applied = entries.iter().filter(|entry| entry.state == crate::migrate::MigrationState::Applied);

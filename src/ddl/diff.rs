@@ -8,7 +8,7 @@ use crate::{
     engine::{quote_identifier, quote_string},
     schema::{
         ClickHouseType, Column, ColumnDefault, Constraint, DefaultKind, Index, MaterializedView, Projection, Relation,
-        Table, mentions,
+        Table, mentions, rename_in_expression,
     },
 };
 
@@ -308,15 +308,18 @@ impl Conversion {
         }
     }
 
-    /// The expression that also takes values which do not survive: they become the type's default.
+    /// The expression that also takes values which do not survive: they become NULL, or the type's default.
     pub fn lossy_expression(&self) -> String {
         let column = quote_identifier(&self.column);
         let bare = self.to.clone().not_low_cardinality().not_nullable();
         let value = match &bare {
-            ClickHouseType::Enum { .. } => {
-                format!("if({}, NULL, {column})", self.lossy_condition())
-            }
-            _ => format!("accurateCastOrNull({column}, {})", quote_string(&bare.to_string())),
+            ClickHouseType::Enum { .. } => format!("if({}, NULL, {column})", self.lossy_condition()),
+            // accurateCast alone makes 2129 of a day in 1950.
+            _ => format!(
+                "if({}, NULL, accurateCastOrNull({column}, {}))",
+                self.lossy_condition(),
+                quote_string(&bare.to_string())
+            ),
         };
         if self.to.is_nullable() {
             format!("CAST({value}, {})", quote_string(&self.to.to_string()))
@@ -427,9 +430,7 @@ fn diff_merge_tree(live: &Table, wanted: &Table, hints: &DiffHints) -> TableDiff
             continue;
         }
         old_name.insert(to.clone(), from.clone());
-        if let Some(column) = renamed.columns.iter_mut().find(|column| column.name == *from) {
-            column.name.clone_from(to);
-        }
+        rename_everywhere(&mut renamed, from, to);
         if is_in_key(live, from) {
             reasons.push(format!("column {from} is part of the key and cannot be renamed in place"));
         } else {
@@ -453,8 +454,8 @@ fn diff_merge_tree(live: &Table, wanted: &Table, hints: &DiffHints) -> TableDiff
     let order_by = diff_order_by(live, wanted, &mut reasons);
     diff_columns(&renamed, wanted, hints, &old_name, &mut alterations, &mut reasons);
     alterations.extend(order_by);
-    diff_secondary(&renamed, wanted, &mut alterations);
-    if live.ttl != wanted.ttl {
+    diff_secondary(live, &renamed, wanted, &mut alterations);
+    if renamed.ttl != wanted.ttl {
         alterations.push(Alteration::ModifyTtl { ttl: wanted.ttl.clone() });
     }
     for change in setting_changes(live, wanted) {
@@ -474,10 +475,28 @@ fn diff_merge_tree(live: &Table, wanted: &Table, hints: &DiffHints) -> TableDiff
     if alterations.is_empty() { TableDiff::Same } else { TableDiff::Alter(alterations) }
 }
 
+/// The table after a rename: the server follows it in defaults, indexes, constraints and TTLs.
+fn rename_everywhere(table: &mut Table, from: &str, to: &str) {
+    let rename = |text: &mut String| *text = rename_in_expression(text, from, to);
+    for column in &mut table.columns {
+        if column.name == *from {
+            to.clone_into(&mut column.name);
+        }
+        if let Some(default) = &mut column.default {
+            rename(&mut default.expression);
+        }
+        column.ttl.iter_mut().for_each(rename);
+    }
+    table.indexes.iter_mut().for_each(|index| rename(&mut index.expression));
+    table.constraints.iter_mut().for_each(|constraint| rename(&mut constraint.expression));
+    table.ttl.iter_mut().for_each(rename);
+}
+
 /// An appended sorting key over new columns is metadata; anything else is a reason to rebuild.
 fn diff_order_by(live: &Table, wanted: &Table, reasons: &mut Vec<String>) -> Option<Alteration> {
     let (from, to) = (live.sorting_key(), wanted.sorting_key());
-    let same_primary = live.primary_key_parts() == wanted.primary_key_parts();
+    // Without one in the spec, whatever prefix the server keeps: MODIFY ORDER BY leaves the old key as the primary one.
+    let same_primary = wanted.primary_key.is_none() || live.primary_key_parts() == wanted.primary_key_parts();
     if from == to {
         if !same_primary {
             reasons.push(format!(
@@ -546,8 +565,8 @@ fn diff_column(
     let key_name = old_name.get(name).unwrap_or(name);
     if current.kind != column.kind {
         let change = format!("{} -> {}", current.kind, column.kind);
-        // A projection or index holds the column's old type too; the server refuses or breaks, so they are rebuilt.
-        if is_in_key(live, name) || is_in_key(live, key_name) || is_in_key(wanted, name) {
+        let in_key = is_in_key(live, name) || is_in_key(live, key_name) || is_in_key(wanted, name);
+        if in_key && !is_safe_in_key(live, name, &current.kind, &column.kind) {
             reasons.push(format!("column {name} is part of the key, so its type cannot change in place: {change}"));
         } else if !current.kind.widens_to(&column.kind) {
             reasons.push(format!("column {name} would not keep every value in place: {change}"));
@@ -589,36 +608,47 @@ fn diff_column(
 }
 
 /// Indexes, projections and constraints: changed ones are dropped and added, since none can be modified.
-fn diff_secondary(live: &Table, wanted: &Table, alterations: &mut Vec<Alteration>) {
-    for index in &live.indexes {
+fn diff_secondary(live: &Table, renamed: &Table, wanted: &Table, alterations: &mut Vec<Alteration>) {
+    // The server refuses a rename or a new type under a projection: such a one is dropped first and made again.
+    let touched: Vec<String> = alterations
+        .iter()
+        .filter_map(|alteration| match alteration {
+            Alteration::RenameColumn { from, .. } => Some(from.clone()),
+            Alteration::ModifyType { name, .. } | Alteration::DropColumn { name } => Some(name.clone()),
+            _ => None,
+        })
+        .collect();
+    let is_touched = |projection: &Projection| touched.iter().any(|column| mentions(&projection.query, column));
+    for index in &renamed.indexes {
         if !wanted.indexes.contains(index) {
             alterations.push(Alteration::DropIndex { name: index.name.clone() });
         }
     }
     for index in &wanted.indexes {
-        if !live.indexes.contains(index) {
+        if !renamed.indexes.contains(index) {
             alterations.push(Alteration::AddIndex(index.clone()));
             alterations.push(Alteration::MaterializeIndex { name: index.name.clone() });
         }
     }
     for projection in &live.projections {
-        if !wanted.projections.contains(projection) {
+        if !wanted.projections.contains(projection) || is_touched(projection) {
             alterations.push(Alteration::DropProjection { name: projection.name.clone() });
         }
     }
     for projection in &wanted.projections {
-        if !live.projections.contains(projection) {
+        let kept = live.projections.iter().any(|live| live == projection && !is_touched(live));
+        if !kept {
             alterations.push(Alteration::AddProjection(projection.clone()));
             alterations.push(Alteration::MaterializeProjection { name: projection.name.clone() });
         }
     }
-    for constraint in &live.constraints {
+    for constraint in &renamed.constraints {
         if !wanted.constraints.contains(constraint) {
             alterations.push(Alteration::DropConstraint { name: constraint.name.clone() });
         }
     }
     for constraint in &wanted.constraints {
-        if !live.constraints.contains(constraint) {
+        if !renamed.constraints.contains(constraint) {
             alterations.push(Alteration::AddConstraint(constraint.clone()));
         }
     }
@@ -765,6 +795,21 @@ fn is_in_key(table: &Table, column: &str) -> bool {
         .flatten()
         .chain(&table.engine.arguments)
         .any(|expression| mentions(expression, column))
+}
+
+/// Whether the server takes a type change of a key column in place: the order of its values stays.
+fn is_safe_in_key(table: &Table, column: &str, from: &ClickHouseType, to: &ClickHouseType) -> bool {
+    let only_version = [&table.order_by, &table.partition_by, &table.primary_key, &table.sample_by]
+        .into_iter()
+        .flatten()
+        .all(|expression| !mentions(expression, column));
+    match (from, to) {
+        _ if is_enum_growth(from, to) => true,
+        (ClickHouseType::DateTime64 { precision: a, .. }, ClickHouseType::DateTime64 { precision: b, .. }) => a == b,
+        (ClickHouseType::DateTime(_), ClickHouseType::DateTime(_)) => true,
+        (ClickHouseType::UInt(from), ClickHouseType::UInt(to)) => only_version && from <= to,
+        _ => false,
+    }
 }
 
 fn is_enum_growth(from: &ClickHouseType, to: &ClickHouseType) -> bool {

@@ -45,8 +45,9 @@ use super::{
 };
 use crate::interrupt::{self, OnInterrupt, interrupted};
 
-/// Inserted data above this size goes through a file, so that memory stays bounded.
-const SPOOL_ABOVE: usize = 64 << 20;
+/// Inserted data above this size goes through a file, so that memory stays bounded. Large, because libchdb now and then ends
+/// an INSERT FROM INFILE (394) when a statement of another connection is cancelled at that moment (seen on 26.5).
+const SPOOL_ABOVE: usize = 256 << 20;
 
 /// How often a cancel looks for its statement, which may not have reached ClickHouse yet.
 const CANCEL_ATTEMPTS: u32 = 40;
@@ -165,50 +166,65 @@ impl Drop for Connection {
     }
 }
 
-/// Registers, once, the handler that closes what is open when the process exits.
+/// Registers, once, the handler that ends the process where a connection is still open when it exits.
 fn close_at_exit() {
     static REGISTERED: OnceLock<()> = OnceLock::new();
     REGISTERED.get_or_init(|| {
-        // SAFETY: the handler takes and answers nothing. Registered after libchdb's own, it runs before them.
-        unsafe { libc::atexit(close_all) };
+        // SAFETY: the handler is a function that lives as long as the process. Registered after libchdb's own, it runs before
+        // them.
+        #[cfg(target_os = "linux")]
+        unsafe {
+            on_exit(leave_with, std::ptr::null_mut());
+        }
+        // SAFETY: as above.
+        #[cfg(not(target_os = "linux"))]
+        unsafe {
+            libc::atexit(leave);
+        }
     });
 }
 
-/// The exit handler. It works on a thread of its own: this one's thread-locals, libchdb's among them, are gone by now.
-extern "C" fn close_all() {
-    if let Ok(closing) = std::thread::Builder::new().name("close".into()).spawn(close_connections) {
-        // A panic there has said so already; the process ends in any case.
-        let _ = closing.join();
-    }
+#[cfg(target_os = "linux")]
+unsafe extern "C" {
+    /// atexit with the exit status. <https://man7.org/linux/man-pages/man3/on_exit.3.html>
+    fn on_exit(handler: extern "C" fn(libc::c_int, *mut libc::c_void), argument: *mut libc::c_void) -> libc::c_int;
 }
 
-fn close_connections() {
-    if let Some(warehouse) = OPEN.try_lock().and_then(|open| open.upgrade()) {
-        warehouse.cancel_all();
-        // Its connections are closed below, with all others.
-        std::mem::forget(warehouse);
+#[cfg(target_os = "linux")]
+extern "C" fn leave_with(status: libc::c_int, _argument: *mut libc::c_void) {
+    end_process(status);
+}
+
+#[cfg(not(target_os = "linux"))]
+extern "C" fn leave() {
+    end_process(2);
+}
+
+/// Cancels what runs and ends the process past the static destructors. Those that libchdb registered after this handler have
+/// run already, so that closing a connection now would crash, as would leaving it to the others; MergeTree is safe against
+/// an end without either. It works on a thread of its own: this one's thread-locals, libchdb's among them, are gone.
+fn end_process(status: libc::c_int) {
+    if CONNECTIONS.try_lock().is_some_and(|connections| connections.is_empty()) {
+        return;
     }
-    // Other threads wait from here on, until the process is gone.
-    let Some(calls) = CALLS.try_write_for(EXIT_WAIT) else {
-        // One is inside libchdb and does not come back: nothing can be closed under it, so the process ends here, without
-        // the static destructors that would crash. MergeTree is safe against that.
-        // SAFETY: ends the process.
-        unsafe { libc::_exit(if interrupted() { interrupt::EXIT_CODE.into() } else { 2 }) }
-    };
-    std::mem::forget(calls);
-    let Some(library) = library::loaded() else { return };
-    let mut connections = std::mem::take(&mut *CONNECTIONS.lock());
-    // The first one is the warehouse's own: with it libchdb stops.
-    while let Some(state) = connections.pop() {
-        let pointer = state.pointer as *mut RawConnection;
-        // SAFETY: no call is under way and none begins any more; the entry was taken, so nobody else closes it.
-        unsafe {
-            if state.stream != 0 {
-                (library.stream_cancel)(*pointer, state.stream as library::RawResult);
-                (library.destroy)(state.stream as library::RawResult);
-            }
-            (library.close)(pointer);
+    let ending = std::thread::Builder::new().name("close".into()).spawn(move || {
+        if let Some(warehouse) = OPEN.try_lock().and_then(|open| open.upgrade()) {
+            warehouse.cancel_all();
+            // Nothing of it is closed any more.
+            std::mem::forget(warehouse);
         }
+        let finished = CALLS.try_write_for(EXIT_WAIT).map(std::mem::forget).is_some();
+        let status = match (finished, interrupted()) {
+            (_, true) => interrupt::EXIT_CODE.into(),
+            (true, false) => status,
+            (false, false) => 2,
+        };
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(status) }
+    });
+    if let Ok(ending) = ending {
+        // It does not come back but by a panic, which has said so.
+        let _ = ending.join();
     }
 }
 

@@ -389,7 +389,7 @@ impl HttpSession {
             client =
                 client.with_setting("session_id", session_id).with_setting("session_timeout", SESSION_TIMEOUT_SECONDS);
         }
-        for (name, value) in self.settings.iter().map(|(name, value)| (name, value)) {
+        for (name, value) in self.settings.iter() {
             client = client.with_setting(name, value);
         }
         for (name, value) in &options.settings {

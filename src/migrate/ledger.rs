@@ -178,6 +178,26 @@ impl Ledger {
         Ok(rows(session, &sql)?.first().map(|row| text(row, 0).to_owned()))
     }
 
+    /// Step, statement and last state of a migration's statements.
+    pub(crate) fn steps(
+        &self,
+        session: &mut dyn Session,
+        migration: &str,
+    ) -> Result<Vec<(usize, String, String)>, MigrateError> {
+        let sql = format!(
+            "SELECT step, statement, state FROM {} FINAL WHERE migration_id = {} ORDER BY step",
+            self.table("migration_steps"),
+            quote_string(migration)
+        );
+        Ok(rows(session, &sql)?
+            .iter()
+            .map(|row| {
+                let step = usize::try_from(number(row, 0)).unwrap_or_default();
+                (step, text(row, 1).to_owned(), text(row, 2).to_owned())
+            })
+            .collect())
+    }
+
     /// All entries, oldest first; none where there is no ledger yet.
     ///
     /// # Errors

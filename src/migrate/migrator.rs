@@ -6,16 +6,19 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use crate::{
     config::Secret,
-    ddl::{HIDDEN, Templates},
+    ddl::{ChangeClass, HIDDEN, Templates},
     engine::{Engine, EngineError, QueryOptions, Session, quote_string},
 };
 
+use crate::schema::Relation;
+
 use super::{
-    MigrateError, Plan, Step,
+    MigrateError, MigrationFile, Plan, Step,
     ledger::{Ledger, LedgerEntry, MigrationState, now_text},
     lock::{Lock, ensure_database},
-    plan::{PlannedChange, RebuildStep},
+    plan::{Action, PlannedChange, RebuildStep},
     rebuild,
+    rows::{rows, text},
 };
 
 /// Everything an application needs beside the plan.
@@ -115,6 +118,151 @@ impl Migrator {
         // The failure itself is what the caller must hear.
         let recorded = self.ledger.record(&mut *session, &entry);
         result.and(recorded)
+    }
+
+    /// Refuses a plan in which some object would lose data and is not named.
+    ///
+    /// # Errors
+    /// [`MigrateError::Destructive`].
+    pub fn refuse_destructive(&self, plan: &Plan, allowed: &[String]) -> Result<(), MigrateError> {
+        refuse_destructive(plan, allowed)
+    }
+
+    /// Drops the old versions of rebuilt tables that are older than the retention. Answers what was dropped.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub fn drop_expired(&self, lock: &Lock, retention_days: u32) -> Result<Vec<String>, MigrateError> {
+        let mut session = self.engine.connect()?;
+        let mut dropped = Vec::new();
+        for entry in self.ledger.entries(&mut *session)? {
+            let changes: Vec<PlannedChange> = serde_json::from_str(&entry.plan).unwrap_or_default();
+            for step in changes.iter().flat_map(|change| &change.steps) {
+                let Step::Rebuild(step) = step else { continue };
+                let keep = chrono::TimeDelta::days(i64::from(step.keep_days.unwrap_or(retention_days)));
+                let finished = chrono::NaiveDateTime::parse_from_str(&entry.finished_at, "%Y-%m-%d %H:%M:%S%.f");
+                let expired = finished.is_ok_and(|finished| chrono::Utc::now() - finished.and_utc() >= keep);
+                if expired && exists(&mut *session, &step.old)? {
+                    lock.check()?;
+                    session.execute(&self.templates.drop(&step.old, false)?, &QueryOptions::default())?;
+                    dropped.push(format!("dropped {}, kept for {} days", step.old.plain(), keep.num_days()));
+                }
+            }
+        }
+        Ok(dropped)
+    }
+
+    /// Runs files in order, each as a migration of its own. One that stopped half-way goes on after its last statement.
+    ///
+    /// # Errors
+    /// The statement that failed; a file whose done statements changed; a statement of which it is not known whether it
+    /// took effect.
+    pub fn apply_files(
+        &self,
+        files: &[MigrationFile],
+        lock: &Lock,
+        progress: &dyn MigrateProgress,
+    ) -> Result<(), MigrateError> {
+        let mut session = self.engine.connect()?;
+        self.ledger.ensure(&mut *session, &self.templates, self.cluster.as_deref())?;
+        for file in files {
+            let change = file_change(file);
+            progress.change_started(&change);
+            let begun = std::time::Instant::now();
+            let mut entry = LedgerEntry {
+                id: file.id(),
+                kind: "file".into(),
+                name: file.name.clone(),
+                checksum: file.checksum.clone(),
+                state: MigrationState::Started,
+                objects: vec![change.object.clone()],
+                steps: file.statements.len() as u64,
+                run_id: self.run_id.clone(),
+                started_at: now_text(),
+                finished_at: String::new(),
+                error: String::new(),
+                plan: String::new(),
+            };
+            let result = self.apply_file(&mut *session, file, &entry, lock);
+            entry.finished_at = now_text();
+            match &result {
+                Ok(()) => entry.state = MigrationState::Applied,
+                Err(error) => {
+                    entry.state = MigrationState::Failed;
+                    entry.error = error.to_string();
+                }
+            }
+            let recorded = self.ledger.record(&mut *session, &entry);
+            result.and(recorded)?;
+            progress.change_done(&change, begun.elapsed());
+        }
+        Ok(())
+    }
+
+    fn apply_file(
+        &self,
+        session: &mut dyn Session,
+        file: &MigrationFile,
+        entry: &LedgerEntry,
+        lock: &Lock,
+    ) -> Result<(), MigrateError> {
+        let earlier = self.ledger.steps(session, &entry.id)?;
+        self.ledger.record(session, entry)?;
+        let object = file.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        for (index, sql) in file.statements.iter().enumerate() {
+            let number = index + 1;
+            let before = earlier.iter().find(|(step, _, _)| *step == number);
+            let repeated = match before {
+                Some((_, statement, state)) if state == "done" => {
+                    if statement != sql {
+                        return Err(MigrateError::File {
+                            path: file.path.clone(),
+                            reason: format!("statement {number} was done already and is another one now"),
+                        });
+                    }
+                    continue;
+                }
+                Some((_, statement, state)) => state == "started" && statement == sql,
+                None => false,
+            };
+            if repeated && !is_repeatable(sql) {
+                return Err(MigrateError::Unsafe {
+                    object: object.clone(),
+                    reason: format!(
+                        "statement {number} was running when an earlier run was killed, and it is not known whether it took \
+                         effect"
+                    ),
+                    hint: Some(format!(
+                        "look at the data; if it took effect, take the statement out of the file, else run it by hand; then \
+                         `chpipe query \"ALTER TABLE {}.migration_steps DELETE WHERE migration_id = '{}'\"`\n{sql}",
+                        self.state_database, entry.id
+                    )),
+                });
+            }
+            lock.check()?;
+            if crate::interrupt::interrupted() {
+                return Err(MigrateError::Interrupted);
+            }
+            self.ledger.record_step(session, &entry.id, number, &object, sql, "started")?;
+            match session.execute(sql, &alter_options(sql)) {
+                Ok(_) => {}
+                // It took effect before the kill: CREATE of what exists, DROP of what is gone.
+                Err(error) if repeated && error.code().is_some_and(|code| EFFECT_IS_THERE.contains(&code)) => {}
+                Err(source) => {
+                    self.ledger.record_step(session, &entry.id, number, &object, sql, "failed")?;
+                    return Err(MigrateError::Statement {
+                        migration: entry.id.clone(),
+                        step: number,
+                        steps: file.statements.len(),
+                        object,
+                        sql: sql.clone(),
+                        source,
+                    });
+                }
+            }
+            self.ledger.record_step(session, &entry.id, number, &object, sql, "done")?;
+        }
+        Ok(())
     }
 
     /// Puts the old tables of the last migration that rebuilt any back in place. Rows that arrived since are in the table
@@ -229,6 +377,41 @@ fn alter_options(sql: &str) -> QueryOptions {
         .setting("materialize_ttl_after_modify", "0")
 }
 
+/// TABLE_ALREADY_EXISTS, DATABASE_ALREADY_EXISTS, DUPLICATE_COLUMN, UNKNOWN_TABLE, UNKNOWN_DATABASE,
+/// NOT_FOUND_COLUMN_IN_BLOCK, NO_SUCH_COLUMN_IN_TABLE.
+const EFFECT_IS_THERE: [i32; 7] = [57, 82, 15, 60, 81, 10, 16];
+
+/// Whether running a statement a second time changes nothing, or fails because its effect is there.
+fn is_repeatable(sql: &str) -> bool {
+    let words = crate::schema::keywords(sql, 3);
+    let word = |index: usize| words.get(index).map(String::as_str).unwrap_or_default();
+    match word(0) {
+        "CREATE" | "DROP" | "RENAME" | "ATTACH" | "DETACH" | "GRANT" | "REVOKE" | "SELECT" | "SYSTEM" | "SET"
+        | "OPTIMIZE" | "TRUNCATE" | "DELETE" | "USE" => word(1) != "EXCHANGE",
+        // An UPDATE may count up what it reads.
+        "ALTER" => !crate::schema::keywords(sql, usize::MAX).iter().any(|word| word == "UPDATE"),
+        _ => false,
+    }
+}
+
+/// A file as a change of a plan.
+pub fn file_change(file: &MigrationFile) -> PlannedChange {
+    let name = file.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    PlannedChange {
+        object: name,
+        kind: "migration file".into(),
+        action: Action::Run,
+        class: ChangeClass::MetadataOnly,
+        summary: vec![format!("{} statements", file.statements.len())],
+        why: Vec::new(),
+        rows: 0,
+        bytes: 0,
+        dependents: Vec::new(),
+        destructive: Vec::new(),
+        steps: file.statements.iter().map(|sql| Step::Sql(sql.clone())).collect(),
+    }
+}
+
 fn with_secrets(sql: &str, secrets: &[Secret]) -> String {
     secrets.iter().fold(sql.to_owned(), |sql, secret| sql.replacen(HIDDEN, &quote_string(secret.expose()), 1))
 }
@@ -242,6 +425,15 @@ fn without(error: EngineError, secrets: &[Secret]) -> EngineError {
         }
         other => other,
     }
+}
+
+fn exists(session: &mut dyn Session, table: &Relation) -> Result<bool, MigrateError> {
+    let sql = format!(
+        "SELECT 1 FROM system.tables WHERE database = {} AND name = {}",
+        quote_string(&table.database),
+        quote_string(&table.name)
+    );
+    Ok(!rows(session, &sql)?.is_empty())
 }
 
 /// Refuses the whole plan when some object would lose data and was not named.
@@ -265,7 +457,6 @@ fn clear_stuck_mutations(
     state_database: &str,
     progress: &dyn MigrateProgress,
 ) -> Result<(), MigrateError> {
-    use super::rows::{rows, text};
     // Only mutations of tables that a migration of ours touched: others belong to others.
     let sql = format!(
         "SELECT database, table, mutation_id, command, latest_fail_reason FROM system.mutations WHERE NOT is_done AND \

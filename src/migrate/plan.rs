@@ -157,8 +157,8 @@ pub struct RebuildStep {
     /// The copy of one partition, for a reader.
     pub copy: String,
     pub exchange: String,
-    /// Values that do not survive become defaults: someone allowed it.
-    pub lossy: bool,
+    /// Days that the old table is kept; the project's retention where not given.
+    pub keep_days: Option<u32>,
 }
 
 impl RebuildStep {

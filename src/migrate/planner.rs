@@ -211,7 +211,7 @@ impl Planner<'_> {
             TableDiff::Same => {}
             TableDiff::Alter(alterations) => self.alter(live, table, alterations)?,
             TableDiff::Replace { reasons } => self.replace(live, current, table, pretty, reasons)?,
-            TableDiff::Rebuild(rebuild) => self.rebuild(live, current, &rebuild)?,
+            TableDiff::Rebuild(rebuild) => self.rebuild(live, current, &rebuild, spec.retention_days)?,
         }
         Ok(())
     }
@@ -244,15 +244,19 @@ impl Planner<'_> {
             })
             .collect();
         let views = self.views_after_rename(live, &renames)?;
+        for (view, _) in &views {
+            planned.why.push(format!("the view {} reads a renamed column and is changed with it", view.plain()));
+        }
         for group in statement_groups(&alterations) {
             let commands: Vec<String> = group.iter().map(|alteration| alteration.command()).collect();
             planned.steps.push(Step::Sql(self.wanted.templates.alter(&table.name, &commands)?));
-        }
-        for (view, query) in views {
-            planned.why.push(format!("the view {} reads a renamed column and is changed with it", view.plain()));
-            let command = format!("MODIFY QUERY {query}");
-            // Right after the rename: between the two, every insert into the table fails.
-            planned.steps.insert(1, Step::Sql(self.wanted.templates.alter(&view, &[command])?));
+            if matches!(group.first(), Some(Alteration::RenameColumn { .. })) {
+                for (view, query) in &views {
+                    // Right after the rename: between the two, every insert into the table fails.
+                    let command = format!("MODIFY QUERY {query}");
+                    planned.steps.push(Step::Sql(self.wanted.templates.alter(view, &[command])?));
+                }
+            }
         }
         self.changes.push(planned);
         Ok(())
@@ -357,7 +361,13 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn rebuild(&mut self, live: &LiveObject, current: &Table, rebuild: &Rebuild) -> Result<(), MigrateError> {
+    fn rebuild(
+        &mut self,
+        live: &LiveObject,
+        current: &Table,
+        rebuild: &Rebuild,
+        keep_days: Option<u32>,
+    ) -> Result<(), MigrateError> {
         let name = current.name.clone();
         let mut planned = change(&name.plain(), "table", Action::Rebuild, ChangeClass::Rebuild);
         planned.why = rebuild.reasons.clone();
@@ -373,7 +383,7 @@ impl Planner<'_> {
             let lost = self.lossy_rows(&name, conversion)?;
             if lost > 0 {
                 planned.destructive.push(format!(
-                    "{lost} rows whose {} is no {} keep a default or changed value instead",
+                    "the values of {} in {lost} rows: they are no {}, and a default takes their place",
                     conversion.column, conversion.to
                 ));
                 if let Some(column) = columns.iter_mut().find(|(_, expression)| *expression == conversion.expression())
@@ -400,7 +410,7 @@ impl Planner<'_> {
             create: templates.create_table(&table, false)?,
             copy: templates.copy_partition(&name, &shadow, &columns, Some("_part = {part:String}"))?,
             exchange: templates.exchange(&name, &shadow)?,
-            lossy: !planned.destructive.is_empty(),
+            keep_days,
             partition_by: rebuild.table.partition_by.clone(),
             live: name,
             shadow,
@@ -459,12 +469,14 @@ impl Planner<'_> {
             return Ok(0);
         }
         let sql = format!(
-            "SELECT sum(column_bytes_on_disk) FROM system.parts_columns WHERE active AND database = {} AND table = {} AND \
-             column IN ({})",
+            "SELECT sum(bytes) FROM (SELECT if(any(part_type) = 'Compact', any(bytes_on_disk), \
+             sumIf(column_bytes_on_disk, column IN ({}))) AS bytes FROM system.parts_columns WHERE active AND database = {} \
+             AND table = {} GROUP BY name)",
+            list.join(", "),
             quote_string(&table.database),
             quote_string(&table.name),
-            list.join(", ")
         );
+        // A compact part has one file for all columns, which is written anew.
         Ok(rows(self.session, &sql)?.first().map_or(0, |row| number(row, 0)))
     }
 
@@ -588,10 +600,23 @@ fn rebuild_summary(current: &Table, rebuild: &Rebuild) -> Vec<String> {
     lines
 }
 
-/// Which alterations go into one ALTER: renames alone and first (later commands use the new names), a rewrite of stored
-/// values before the change it protects from, metadata together, each mutation of its own.
+/// Which alterations go into one ALTER: what stands in the way of a rename or a new type is dropped first, renames are
+/// alone (later commands use the new names), stored values are kept before the change they are kept from, metadata goes
+/// together, each mutation by itself.
 fn statement_groups(alterations: &[Alteration]) -> Vec<Vec<&Alteration>> {
     let mut groups: Vec<Vec<&Alteration>> = Vec::new();
+    let drops: Vec<_> = alterations
+        .iter()
+        .filter(|a| {
+            matches!(
+                a,
+                Alteration::DropIndex { .. } | Alteration::DropProjection { .. } | Alteration::DropConstraint { .. }
+            )
+        })
+        .collect();
+    if !drops.is_empty() {
+        groups.push(drops);
+    }
     let renames: Vec<_> = alterations.iter().filter(|a| matches!(a, Alteration::RenameColumn { .. })).collect();
     if !renames.is_empty() {
         groups.push(renames);
@@ -617,18 +642,6 @@ fn statement_groups(alterations: &[Alteration]) -> Vec<Vec<&Alteration>> {
                 | Alteration::DropConstraint { .. }
         )
     };
-    let drops: Vec<_> = alterations
-        .iter()
-        .filter(|a| {
-            matches!(
-                a,
-                Alteration::DropIndex { .. } | Alteration::DropProjection { .. } | Alteration::DropConstraint { .. }
-            )
-        })
-        .collect();
-    if !drops.is_empty() {
-        groups.push(drops);
-    }
     let settings: Vec<_> = alterations
         .iter()
         .filter(|a| matches!(a, Alteration::ModifySetting { .. } | Alteration::ResetSetting { .. }))

@@ -462,14 +462,8 @@ impl<'a> Compiler<'a> {
                 if node.resource_type == ResourceType::Operation { "operation" } else { node.resource_type.as_str() };
             error.node = Some(format!("{kind} {} ({})", node.name, node.original_file_path));
         }
-        if let Some(location) = error.location.as_deref_mut()
-            && location.path.is_relative()
-        {
-            let own = node.root_path.join(&location.path);
-            if own.exists() {
-                location.path = own;
-            }
-        }
+        let roots: Vec<PathBuf> = self.workspace.project.packages().map(|package| package.root.clone()).collect();
+        super::parse::place_error(node, &roots, &mut error);
         error.into()
     }
 

@@ -215,13 +215,6 @@ impl<'a> Renderer<'a> {
         Self { interpreter: Interpreter::new(environment, services, node, phase) }
     }
 
-    /// Undefined names answer undefined again to attributes and calls: dbt's contexts for parsing generic tests.
-    #[must_use]
-    pub fn lenient(mut self) -> Self {
-        self.interpreter.lenient = true;
-        self
-    }
-
     /// Renders a template: model SQL, a hook, a test's SQL.
     ///
     /// # Errors

@@ -14,5 +14,6 @@ pub use create_text::{CreateTextError, parse_create};
 pub use footer::{FileColumn, FileSchema, FooterError, MergeError, MergedColumn, MergedSchema, merge, read_footer};
 pub use table::{
     Column, ColumnDefault, Constraint, DefaultKind, Index, MaterializedView, NamedCollection, Projection, Relation,
-    SchemaObject, Table, TableEngine, View, mentions, rename_in_query, split_arguments,
+    SchemaObject, Table, TableEngine, View, mentions, rename_in_expression, rename_in_query, split_arguments,
 };
+pub use tokens::{keywords, split_statements};

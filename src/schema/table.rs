@@ -296,6 +296,26 @@ pub fn mentions(expression: &str, column: &str) -> bool {
     tokens.list.iter().any(|token| token.identifier(expression).as_deref() == Some(column))
 }
 
+/// An expression with a column renamed in it, in the server's formatting.
+pub fn rename_in_expression(expression: &str, from: &str, to: &str) -> String {
+    let Ok(tokens) = Tokens::of(expression) else { return expression.to_owned() };
+    let mut out = String::with_capacity(expression.len());
+    let mut copied = 0;
+    for (index, token) in tokens.list.iter().enumerate() {
+        let is_call = tokens.list.get(index + 1).is_some_and(|next| next.source(expression) == "(");
+        if token.identifier(expression).as_deref() == Some(from) && !is_call {
+            out.push_str(&expression[copied..token.start]);
+            // The server leaves a plain name bare.
+            let plain = to.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+                && !to.starts_with(|c: char| c.is_ascii_digit());
+            out.push_str(&if plain { to.to_owned() } else { quote_identifier(to) });
+            copied = token.end;
+        }
+    }
+    out.push_str(&expression[copied..]);
+    out
+}
+
 /// A query with a column renamed in it. Where the column itself is an item of the select list, the item keeps its old
 /// name, since a materialized view fills its target by name.
 pub fn rename_in_query(query: &str, from: &str, to: &str) -> String {

@@ -121,6 +121,38 @@ impl Tokens {
     }
 }
 
+/// The first words of a statement in capitals; quoted names and other tokens are left out.
+pub fn keywords(text: &str, most: usize) -> Vec<String> {
+    let Ok(tokens) = Tokens::of(text) else { return Vec::new() };
+    let words = tokens.list.iter().filter(|token| token.kind == Kind::Word);
+    words.take(most).map(|token| token.source(text).to_ascii_uppercase()).collect()
+}
+
+/// The statements of a script, each with the comments before it; empty ones are left out.
+///
+/// # Errors
+/// A quote or comment is not closed; the text says where.
+pub fn split_statements(text: &str) -> Result<Vec<String>, String> {
+    let tokens = Tokens::of(text).map_err(|error| error.to_string())?;
+    let mut statements = Vec::new();
+    let mut start = 0;
+    let mut first_token = None;
+    for token in &tokens.list {
+        if token.is_symbol(text, ";") {
+            if first_token.is_some() {
+                statements.push(text[start..token.start].trim().to_owned());
+            }
+            (start, first_token) = (token.end, None);
+        } else if first_token.is_none() {
+            first_token = Some(token.start);
+        }
+    }
+    if first_token.is_some() {
+        statements.push(text[start..].trim().to_owned());
+    }
+    Ok(statements)
+}
+
 /// The offset after the closing quote; backslash and doubled quotes escape.
 fn quoted_end(bytes: &[u8], start: usize) -> Option<usize> {
     let quote = bytes[start];
@@ -173,6 +205,15 @@ mod tests {
         assert_eq!(sources, ["SELECT", "`a``b`", ",", "'it\\'s'", ",", "1.5e3", "FROM", "\"t\""]);
         assert_eq!(tokens[1].identifier(text).unwrap(), "a`b");
         assert_eq!(tokens[3].string(text).unwrap(), "it's");
+    }
+
+    #[test]
+    fn scripts_split_at_semicolons_outside_of_text_and_comments() {
+        let script = "-- one; comment\nSELECT ';' ; ;\n/* ; */ INSERT INTO t VALUES ('a;b');\n-- the end\n";
+        assert_eq!(
+            split_statements(script).unwrap(),
+            ["-- one; comment\nSELECT ';'", "/* ; */ INSERT INTO t VALUES ('a;b')"]
+        );
     }
 
     #[test]

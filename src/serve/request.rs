@@ -57,6 +57,7 @@ const RESERVED: &[&str] = &[
 pub(super) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
+    #[cfg(test)]
     pub(super) fn new(parameters: Vec<(String, String)>) -> Self {
         Self(parameters)
     }

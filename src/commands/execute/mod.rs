@@ -82,14 +82,8 @@ pub(super) fn execute(plan: &Plan<'_>, context: &Context) -> Result<ExitStatus, 
     let threads = context.settings.threads.unwrap_or(opened.target.threads).max(1);
     lines.concurrency(threads, &opened.target.name);
 
-    let worker = node::NodeWorker {
-        plan,
-        context,
-        workspace: &workspace,
-        compiler: &compiler,
-        prepared: &prepared,
-        lines: &lines,
-    };
+    let worker =
+        node::NodeWorker { plan, workspace: &workspace, compiler: &compiler, prepared: &prepared, lines: &lines };
     let mut results = hooks::run(&worker, "on-run-start", &[])?;
     if !results.iter().any(|result| result.status.is_failure()) {
         let waits = order(&workspace, &ids, plan.tests_block);
