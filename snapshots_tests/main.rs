@@ -20,5 +20,6 @@ mod harness;
 mod lake;
 mod materialize;
 mod render;
+mod replay;
 mod scd2;
 mod tidy;

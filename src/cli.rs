@@ -97,7 +97,7 @@ pub enum Command {
     Extract(ExtractArgs),
     /// Turn complete Bronze batches into typed Parquet in Silver
     Transform(TransformArgs),
-    /// Extract and transform a range of seasons, one after the other, for as long as the API's limits make it take
+    /// Extract, transform, migrate and load a range of seasons, for as long as the API's limits make it take
     Backfill(BackfillArgs),
     /// Bring the warehouse's DDL to what the Silver files and the table specs say: plan, show, apply
     Migrate(MigrateArgs),
@@ -585,6 +585,9 @@ pub struct BackfillArgs {
     /// Begin a new batch even where one can be resumed
     #[arg(long, conflicts_with = "batch_id")]
     pub fresh: bool,
+    /// Stop after transform: migrate and load nothing
+    #[arg(long)]
+    pub no_load: bool,
     /// Show the requests and how long they would take, and ask nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -595,8 +598,11 @@ pub struct BackfillArgs {
 #[command(next_help_heading = "Selection")]
 pub struct SelectionArgs {
     /// Nodes to include, in dbt's selection grammar: `-s staging+ tag:daily,config.materialized:table`
-    #[arg(long, short = 's', visible_aliases = ["models", "model"], short_alias = 'm', num_args = 1.., value_name = "SPEC")]
+    #[arg(long, short = 's', num_args = 1.., value_name = "SPEC")]
     pub select: Vec<String>,
+    /// The same, by its older name; `ls` lists models only then
+    #[arg(long, short = 'm', visible_alias = "model", num_args = 1.., value_name = "SPEC")]
+    pub models: Vec<String>,
     /// Nodes to leave out
     #[arg(long, num_args = 1.., value_name = "SPEC")]
     pub exclude: Vec<String>,
@@ -624,6 +630,13 @@ pub struct SelectionArgs {
     /// With --defer: another folder than --state
     #[arg(long, value_name = "DIR", env = "DBT_DEFER_STATE")]
     pub defer_state: Option<PathBuf>,
+}
+
+impl SelectionArgs {
+    /// `--select` and `--models` together.
+    pub fn included(&self) -> Vec<String> {
+        self.select.iter().chain(&self.models).cloned().collect()
+    }
 }
 
 /// dbt's `--indirect-selection`.
@@ -739,7 +752,7 @@ pub struct CompileArgs {
     #[command(flatten)]
     pub selection: SelectionArgs,
     /// Compile this SQL instead of files, and print it
-    #[arg(long, value_name = "SQL", conflicts_with = "select")]
+    #[arg(long, value_name = "SQL", conflicts_with_all = ["select", "models"])]
     pub inline: Option<String>,
     /// The form of what is printed
     #[arg(long, value_name = "FORM", default_value = "text")]

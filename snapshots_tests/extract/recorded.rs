@@ -13,7 +13,10 @@ use chpipe::{
     transform::{Rows, Shape},
 };
 
-use crate::harness::skip;
+use crate::{
+    harness::skip,
+    replay::{self, ergast},
+};
 
 /// One recorded body.
 #[derive(Debug, Clone)]
@@ -24,13 +27,6 @@ pub(super) struct Page {
     pub(super) limit: u32,
     pub(super) offset: u32,
     pub(super) body: PathBuf,
-}
-
-/// The folder of the recordings and of replay.py.
-pub(super) fn ergast() -> Option<PathBuf> {
-    let named = std::env::var_os("CHPIPE_TEST_ERGAST").map(PathBuf::from);
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|dir| dir.join("shared/ergast"));
-    named.into_iter().chain(beside).find(|dir| dir.join("recorded_responses.tar.zst").is_file())
 }
 
 /// All recorded pages, unpacked once.
@@ -69,7 +65,7 @@ fn page(root: &Path, entry: &serde_json::Value) -> Page {
 #[test]
 fn recorded_listings_are_read_without_loss() {
     let Some(pages) = pages() else {
-        return skip("recorded_listings_are_read_without_loss", "the recorded responses are not on this machine");
+        return skip("extract::recorded::recorded_listings_are_read_without_loss", replay::MISSING);
     };
     let endpoints = Endpoints::load(None).unwrap();
     type Listing = (String, Option<u16>, Option<u8>, u32);

@@ -2,14 +2,18 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
     time::{Duration, SystemTime},
 };
 
-use chpipe::simulate::{RateLimit, Simulation, SimulationOptions};
+use arrow::util::display::array_value_to_string;
+use chpipe::simulate::{Simulation, SimulationOptions};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde_json::Value;
 
+use super::replayed::assert_never_faster;
 use crate::harness::Project;
 
 const BATCH: &str = "20240102T030405";
@@ -29,7 +33,7 @@ fn project(source: &Simulation) -> Project {
 }
 
 /// Files below a bucket that are no run records: by key.
-fn objects(project: &Project, bucket: &str) -> BTreeMap<String, std::path::PathBuf> {
+pub(super) fn objects(project: &Project, bucket: &str) -> BTreeMap<String, PathBuf> {
     let root = project.path().join(".chpipe/lake").join(bucket);
     let files =
         walkdir::WalkDir::new(&root).into_iter().filter_map(Result::ok).filter(|entry| entry.file_type().is_file());
@@ -41,7 +45,7 @@ fn objects(project: &Project, bucket: &str) -> BTreeMap<String, std::path::PathB
 }
 
 /// The newest batch of every partition as a folder of its files' `data`, started-over and incomplete ones left out.
-fn newest_data(project: &Project) -> BTreeMap<String, BTreeMap<String, Value>> {
+pub(super) fn newest_data(project: &Project) -> BTreeMap<String, BTreeMap<String, Value>> {
     let mut batches: BTreeMap<String, BTreeMap<String, BTreeMap<String, Value>>> = BTreeMap::new();
     for (key, path) in objects(project, "bronze") {
         let (partition, rest) = key.split_once("/batch_id=").unwrap();
@@ -90,21 +94,34 @@ fn faults_lose_nothing() {
         project.run(["transform"]).success();
         assert!(objects(project, "silver").keys().all(|key| !key.contains("_quarantine")));
     }
-    let rows = |project: &Project| -> BTreeMap<String, String> {
-        let silver = objects(project, "silver");
-        let newest =
-            silver.into_iter().map(|(key, path)| (key.split("/batch_id=").next().unwrap().to_owned(), rows_of(&path)));
-        // Keys ascend, so the newest batch of a partition comes last.
-        newest.collect()
+    let rows = |project: &Project| -> BTreeMap<String, Vec<String>> {
+        newest_silver(project).into_iter().map(|(partition, (_, path))| (partition, rows_of(&path))).collect()
     };
     assert_eq!(rows(&project), rows(&expected));
 }
 
-fn rows_of(path: &Path) -> String {
+/// The newest batch of every partition of Silver: its batch_id and its object.
+pub(super) fn newest_silver(project: &Project) -> BTreeMap<String, (String, PathBuf)> {
+    let silver = objects(project, "silver").into_iter().map(|(key, path)| {
+        let (partition, batch) = key.split_once("/batch_id=").unwrap();
+        (partition.to_owned(), (batch.to_owned(), path))
+    });
+    // Keys ascend, so the newest batch of a partition comes last and stays.
+    silver.collect()
+}
+
+/// The rows of a Parquet object as text.
+pub(super) fn rows_of(path: &Path) -> Vec<String> {
     let file = fs_err::File::open(path).unwrap().into_parts().0;
     let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
-    let batches: Vec<_> = reader.map(Result::unwrap).collect();
-    arrow::util::pretty::pretty_format_batches(&batches).unwrap().to_string()
+    let mut rows = Vec::new();
+    for batch in reader.map(Result::unwrap) {
+        for row in 0..batch.num_rows() {
+            let values = batch.columns().iter().map(|column| array_value_to_string(column, row).unwrap());
+            rows.push(values.collect::<Vec<_>>().join("|"));
+        }
+    }
+    rows
 }
 
 /// Killed at any moment and run again, it goes on with the same batch, and asks for nothing that is stored.
@@ -117,7 +134,7 @@ fn a_killed_run_goes_on_where_it_was() {
     let mut seen: BTreeMap<String, SystemTime> = BTreeMap::new();
     let (mut kills, mut is_done) = (0, false);
     for _ in 0..12 {
-        let mut child = project.command().args(arguments).stdout(std::process::Stdio::null()).spawn().unwrap();
+        let mut child = project.command().args(arguments).stdout(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(random.random_range(30..250)));
         if child.try_wait().unwrap().is_some() {
             is_done = true;
@@ -220,32 +237,53 @@ fn an_incremental_run_takes_the_latest_round() {
     assert!(keys.iter().all(|key| !key.contains("endpoint=circuits")), "{keys:?}");
 }
 
-/// Its own limit keeps it below the source's, also with several processes at once; a refusal makes it wait and go on.
+/// Several processes share both limits, and each request is counted before it is sent.
 #[test]
 fn limits_hold_over_processes() {
-    let limit = RateLimit { per_second: 40, per_hour: 10_000 };
-    let options = SimulationOptions { rate_limit: Some(limit), lap_scale: 0.2, ..SimulationOptions::default() };
-    let source = Simulation::start(options).unwrap();
-    let project = project(&source).env("CHPIPE_REQUESTS_PER_SECOND", "30");
-    let children: Vec<_> = ["results", "qualifying", "pitstops"]
-        .map(|endpoint| {
+    let source = simulation(&[]);
+    let start = |project: &Project| -> Vec<Child> {
+        let endpoints = ["results", "qualifying", "pitstops"].into_iter();
+        let children = endpoints.map(|endpoint| {
+            let log = fs_err::File::create(project.path().join(format!("{endpoint}.jsonl"))).unwrap().into_parts().0;
             let arguments =
-                ["extract", "--quiet", "--season", "2023", "--round", "1..8", "--batch-id", BATCH, "--endpoint"];
-            project.command().args(arguments).arg(endpoint).spawn().unwrap()
-        })
-        .into();
-    for mut child in children {
+                ["extract", "--season", "2023", "--round", "1..8", "--batch-id", BATCH, "--endpoint", endpoint];
+            let mut command = project.command();
+            command.args(arguments).args(["--log-format", "json", "--log-level", "debug"]);
+            command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
+        });
+        children.collect()
+    };
+    let shared = project(&source).env("CHPIPE_REQUESTS_PER_SECOND", "20");
+    for mut child in start(&shared) {
         assert!(child.wait().unwrap().success());
     }
-    assert_eq!(source.counts().get("429"), None, "{:?}", source.counts());
-    assert_eq!(objects(&project, "bronze").len(), 25);
-    // Far too fast: the source refuses, and it all arrives nevertheless.
-    let limit = RateLimit { per_second: 4, per_hour: 10_000 };
-    let options = SimulationOptions { rate_limit: Some(limit), ..SimulationOptions::default() };
-    let source = Simulation::start(options).unwrap();
-    let project = super::source::project(&source);
-    project.run(["extract", "--season", "2023", "--round", "1..8", "--endpoint", "results,qualifying"]).success();
+    // The calendar is asked for once by each that finds none.
+    assert_eq!(objects(&shared, "bronze").len(), 25);
+    let logs = ["results", "qualifying", "pitstops"].map(|endpoint| shared.path().join(format!("{endpoint}.jsonl")));
+    let logs: String = logs.iter().map(|path| fs_err::read_to_string(path).unwrap()).collect();
+    assert_never_faster(&logs, 20);
+
+    let source = simulation(&[]);
+    let shared = project(&source).env("CHPIPE_REQUESTS_PER_HOUR", "10");
+    let children = start(&shared);
+    wait_for(|| source.requests() >= 10);
+    // Whoever would send an eleventh does so within this time, but for a machine that is slow; then nothing is learnt.
+    std::thread::sleep(Duration::from_millis(500));
+    for mut child in children {
+        assert_eq!(interrupt(&mut child), Some(130));
+    }
+    assert_eq!(source.requests(), 10);
+}
+
+/// A source that refuses makes it slow down and go on.
+#[test]
+fn refusals_are_waited_for() {
+    let source = simulation(&["throttle:0.1"]);
+    let project = project(&source);
+    let arguments = ["extract", "--season", "2023", "--round", "1..8", "--endpoint", "results,qualifying"];
+    let outcome = project.run(arguments).success();
     assert!(source.counts()["429"] > 0, "{:?}", source.counts());
+    assert!(outcome.stderr.contains("throttled by the source"), "{}", outcome.stderr);
     assert_eq!(objects(&project, "bronze").len(), 17);
 }
 
@@ -273,25 +311,39 @@ fn a_source_that_is_down_is_an_error() {
     assert!(outcome.stderr.contains("was refused: 404"), "{}", outcome.stderr);
 }
 
-/// SIGINT ends it at once with exit code 130, and a rerun goes on.
+/// SIGINT ends it at once with exit code 130, also while it waits for the hour to end, and a rerun goes on.
 #[test]
 fn an_interrupt_is_resumed() {
-    let source = simulation(&["delay:1.0"]);
-    let project = project(&source);
+    let source = simulation(&[]);
     let arguments = ["extract", "--season", "2023", "--endpoint", "results"];
-    let child = project.command().args(arguments).stderr(std::process::Stdio::piped()).spawn().unwrap();
-    while objects(&project, "bronze").len() < 3 {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let waiting = project(&source).env("CHPIPE_REQUESTS_PER_HOUR", "6");
+    let mut child = waiting.command().args(arguments).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(|| objects(&waiting, "bronze").len() == 6);
+    assert_eq!(interrupt(&mut child), Some(130));
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert!(stderr.contains("the same command goes on from there"), "{stderr}");
+    let free = waiting.env("CHPIPE_REQUESTS_PER_HOUR", "1000000");
+    let outcome = free.run(arguments).success();
+    assert!(outcome.stdout.contains("(resumed)"), "{}", outcome.stdout);
+    let listings = u64::from(source.source().rounds(2023)) + 1;
+    assert_eq!((newest_data(&free).len() as u64, source.requests()), (listings, listings));
+}
+
+/// Sends SIGINT and answers the exit code.
+fn interrupt(child: &mut Child) -> Option<i32> {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130));
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("the same command goes on from there"), "{stderr}");
-    let outcome = project.run(arguments).success();
-    assert!(outcome.stdout.contains("(resumed)"), "{}", outcome.stdout);
-    assert_eq!(newest_data(&project).len(), usize::from(source.source().rounds(2023)) + 1);
+    child.wait().unwrap().code()
+}
+
+/// Waits for what will come about, on however slow a machine.
+fn wait_for(mut is_so: impl FnMut() -> bool) {
+    let started = std::time::Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < Duration::from_secs(300), "it did not come about within five minutes");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// A backfill takes season after season to Silver, and goes on where it was.
@@ -299,7 +351,7 @@ fn an_interrupt_is_resumed() {
 fn a_backfill_goes_season_by_season() {
     let source = simulation(&[]);
     let project = project(&source);
-    let arguments = ["backfill", "--season", "1957..1959", "--endpoint", "races,results,circuits"];
+    let arguments = ["backfill", "--no-load", "--season", "1957..1959", "--endpoint", "races,results,circuits"];
     let outcome = project.run(arguments).success();
     assert!(outcome.stdout.contains("season 1958: "), "{}", outcome.stdout);
     let (bronze, silver) = (objects(&project, "bronze").len(), objects(&project, "silver").len());

@@ -2,7 +2,7 @@
 
 use crate::{
     Error,
-    cli::BackfillArgs,
+    cli::{BackfillArgs, LoadArgs, MigrateArgs, PlanFormat},
     commands::{Context, ExitStatus, extract::Extraction, lake_run, transform},
     extract::{ExtractError, Mode, Part, SeasonSelector, Seasons, Selectors},
     lake::Lake,
@@ -11,7 +11,7 @@ use crate::{
 /// What follows extract and transform for every part (the static endpoints, then each season), by name and in order.
 /// Each is run outside of the lake's runtime and may open the warehouse.
 type Step = (&'static str, fn(&Context) -> Result<ExitStatus, Error>);
-const AFTER_TRANSFORM: &[Step] = &[];
+const AFTER_TRANSFORM: [Step; 2] = [("migrate", migrate), ("load", load)];
 
 /// Extracts the whole range under one batch_id, resumable as one, and takes each season through the rest of the pipeline
 /// as soon as it is there.
@@ -57,7 +57,7 @@ pub(super) fn backfill(args: &BackfillArgs, context: &Context) -> Result<ExitSta
                 brief: Some(name(&part)),
             };
             runtime.block_on(transform::run(&request, context, &lake))?;
-            for (step, run) in AFTER_TRANSFORM {
+            for (step, run) in AFTER_TRANSFORM.iter().take(if args.no_load { 0 } else { usize::MAX }) {
                 tracing::info!(step, part = name(&part), "backfill step");
                 if run(context)? == ExitStatus::Failure {
                     status = ExitStatus::Failure;
@@ -73,6 +73,28 @@ pub(super) fn backfill(args: &BackfillArgs, context: &Context) -> Result<ExitSta
     let status = *result.as_ref().unwrap_or(&ExitStatus::Success);
     runtime.block_on(extraction.end(result.map(drop)))?;
     Ok(status)
+}
+
+/// Tables for what is new in Silver.
+fn migrate(context: &Context) -> Result<ExitStatus, Error> {
+    let args = MigrateArgs {
+        command: None,
+        dry_run: false,
+        check: false,
+        out: None,
+        format: PlanFormat::Text,
+        allow_destructive: Vec::new(),
+    };
+    super::migrate::migrate(&args, context)
+}
+
+/// Silver into the raw tables; in queue mode ClickHouse does that by itself.
+fn load(context: &Context) -> Result<ExitStatus, Error> {
+    if super::migrate::queue_mode(context) {
+        return Ok(ExitStatus::Success);
+    }
+    let args = LoadArgs { command: None, mode: None, endpoint: Vec::new(), reload: Vec::new(), dry_run: false };
+    super::load::load(&args, context)
 }
 
 /// The Bronze batches of a part.

@@ -161,7 +161,10 @@ impl RateLimiter {
         loop {
             let now = now();
             match self.change(|state| state.take(now, self.limits))? {
-                Ok(()) => return Ok(Sent(now)),
+                Ok(()) => {
+                    tracing::debug!(sent_micros = now, "request sent");
+                    return Ok(Sent(now));
+                }
                 // Another process may take the place first, or a refusal may be over earlier: look again now and then.
                 Err(wait) => tokio::time::sleep(Duration::from_micros(wait.clamp(1, 5 * SECOND) as u64)).await,
             }

@@ -241,7 +241,7 @@ fn finish(
     args.insert("empty".into(), json!(plan.execution.empty));
     args.insert("fail_fast".into(), json!(plan.execution.fail_fast));
     args.insert("store_failures".into(), json!(plan.execution.store_failures));
-    args.insert("select".into(), json!(plan.selection.select));
+    args.insert("select".into(), json!(plan.selection.included()));
     args.insert("exclude".into(), json!(plan.selection.exclude));
     args.insert("selector".into(), json!(plan.selection.selector));
     args.insert("invocation_command".into(), json!(format!("chpipe {}", plan.command)));
