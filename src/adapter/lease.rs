@@ -102,10 +102,7 @@ impl Lease {
         let mut session = engine.connect()?;
         let comment = serde_json::to_string(holder).unwrap_or_default();
         // An engine without parts: nothing of it is merged, moved or checked at a start.
-        let create = format!(
-            "CREATE TABLE {relation} (held UInt8) ENGINE = Memory COMMENT {}",
-            quote_string(&comment)
-        );
+        let create = format!("CREATE TABLE {relation} (held UInt8) ENGINE = Memory COMMENT {}", quote_string(&comment));
         loop {
             match session.execute(&create, &QueryOptions::default()) {
                 Ok(_) => break,
@@ -142,6 +139,17 @@ impl Lease {
             .ok();
         Self { engine: Arc::clone(engine), relation: relation.clone(), stop: Some(stop), heartbeat }
     }
+}
+
+/// Whether somebody alive holds the lease of this name.
+///
+/// # Errors
+/// The warehouse cannot be asked.
+pub fn is_held(session: &mut dyn Session, relation: &Relation) -> Result<bool, AdapterError> {
+    let held = read(session, relation)?.is_some_and(|(text, silent)| {
+        serde_json::from_str::<LeaseHolder>(&text).is_ok_and(|holder| !holder.is_dead(silent))
+    });
+    Ok(held)
 }
 
 impl Drop for Lease {
@@ -195,7 +203,8 @@ fn steal(session: &mut dyn Session, relation: &Relation, dead: &str, invocation:
     }
     let taken = read(session, &aside)?.map(|(comment, _)| comment);
     let back = taken.is_some_and(|comment| comment != dead);
-    let sql = if back { format!("RENAME TABLE {aside} TO {relation}") } else { format!("DROP TABLE IF EXISTS {aside}") };
+    let sql =
+        if back { format!("RENAME TABLE {aside} TO {relation}") } else { format!("DROP TABLE IF EXISTS {aside}") };
     session.execute(&sql, &QueryOptions::default())?;
     Ok(())
 }

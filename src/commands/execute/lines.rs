@@ -48,9 +48,8 @@ impl<'a> Lines<'a> {
     }
 
     /// A table of results, with a line above it.
-    pub(in crate::commands) fn table(&self, columns: &[String], rows: &[Vec<String>]) {
-        let header: Vec<&str> = columns.iter().map(String::as_str).collect();
-        self.note(&table_text(&header, rows, &[]));
+    pub(in crate::commands) fn table(&self, header: &[&str], rows: &[Vec<String>]) {
+        self.note(&table_text(header, rows, &[]));
     }
 
     pub(super) fn concurrency(&self, threads: usize, target: &str) {
