@@ -38,7 +38,7 @@ if not (state / "done").exists():
     url = state / "simulate.url"
     url.unlink(missing_ok=True)
     simulate = subprocess.Popen(
-        [chpipe, "--quiet", "simulate", "--port", "0", "--no-throttle", "--seasons", "1950..2025", "--full-laps", "--url-file", str(url)],
+        [chpipe, "--quiet", "simulate", "--port", "0", "--no-throttle", "--seasons", "1950..2025", "--url-file", str(url)],
         cwd=root, env=environment)
     try:
         while not (url.exists() and url.read_text()):

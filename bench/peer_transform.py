@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Bronze to Silver as people write it in Python: pydantic models, pandas, pyarrow, and boto3 where the lake is on S3. The
+"""Bronze to Silver as people write it in Python: a pydantic model a row, pandas, pyarrow, and boto3 where the lake is on S3. The
 peer of `chpipe transform` in `make bench`; it does the same work: validate, merge pages, de-duplicate, sort, zstd Parquet.
 
     peer_transform.py LAKE_DIR [--endpoint laps,results] [--limit N]
@@ -12,72 +12,12 @@ import io
 import json
 import os
 import time
-from typing import List, Optional
+from typing import Optional
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(extra="allow", populate_by_name=True)
-
-
-class Timing(Model):
-    driver_id: str = Field(alias="driverId")
-    time: str
-    position: Optional[int] = None
-
-
-class Lap(Model):
-    number: int
-    timings: List[Timing] = Field(alias="Timings")
-
-
-class Driver(Model):
-    driver_id: str = Field(alias="driverId")
-
-
-class Constructor(Model):
-    constructor_id: str = Field(alias="constructorId")
-
-
-class Time(Model):
-    time: Optional[str] = None
-    millis: Optional[int] = None
-
-
-class Speed(Model):
-    speed: Optional[float] = None
-
-
-class FastestLap(Model):
-    rank: Optional[int] = None
-    lap: Optional[int] = None
-    time: Optional[Time] = Field(None, alias="Time")
-    speed: Optional[Speed] = Field(None, alias="AverageSpeed")
-
-
-class Result(Model):
-    number: Optional[int] = None
-    position: int
-    position_text: str = Field(alias="positionText")
-    points: float
-    driver: Driver = Field(alias="Driver")
-    constructor: Constructor = Field(alias="Constructor")
-    grid: Optional[int] = None
-    laps: Optional[int] = None
-    status: str
-    time: Optional[Time] = Field(None, alias="Time")
-    fastest_lap: Optional[FastestLap] = Field(None, alias="FastestLap")
-
-
-class Race(Model):
-    season: int
-    round: int
-    laps: List[Lap] = Field(default_factory=list, alias="Laps")
-    results: List[Result] = Field(default_factory=list, alias="Results")
+from pydantic import BaseModel, ConfigDict, field_validator
 
 
 def millis(text):
@@ -87,6 +27,46 @@ def millis(text):
     for part in text.split(":"):
         seconds = seconds * 60 + float(part)
     return round(seconds * 1000)
+
+
+class Row(BaseModel):
+    """A row of Silver; the API's ways of writing nothing become None before the types are checked."""
+    model_config = ConfigDict(extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def nothing(cls, value):
+        return None if value in ("", "None", "N") else value
+
+
+class LapRow(Row):
+    season: int
+    round: int
+    lap: int
+    driver_id: str
+    position: Optional[int] = None
+    time_text: str
+    time_millis: int
+
+
+class ResultRow(Row):
+    season: int
+    round: int
+    driver_id: str
+    constructor_id: str
+    car_number: Optional[int] = None
+    position: int
+    position_text: str
+    points: float
+    grid: Optional[int] = None
+    laps: Optional[int] = None
+    status: str
+    time_text: Optional[str] = None
+    time_millis: Optional[int] = None
+    fastest_lap_rank: Optional[int] = None
+    fastest_lap_number: Optional[int] = None
+    fastest_lap_millis: Optional[int] = None
+    fastest_lap_avg_speed_kph: Optional[float] = None
 
 
 LAPS = pa.schema([
@@ -103,23 +83,23 @@ RESULTS = pa.schema([
 
 
 def lap_rows(race):
-    for lap in race.laps:
-        for timing in lap.timings:
-            yield {"season": race.season, "round": race.round, "lap": lap.number, "driver_id": timing.driver_id,
-                   "position": timing.position, "time_text": timing.time, "time_millis": millis(timing.time)}
+    for lap in race["Laps"]:
+        for timing in lap["Timings"]:
+            yield LapRow(season=race["season"], round=race["round"], lap=lap["number"], driver_id=timing["driverId"],
+                         position=timing.get("position"), time_text=timing["time"], time_millis=millis(timing["time"]))
 
 
 def result_rows(race):
-    for row in race.results:
-        fastest = row.fastest_lap or FastestLap()
-        total = row.time or Time()
-        yield {"season": race.season, "round": race.round, "driver_id": row.driver.driver_id,
-               "constructor_id": row.constructor.constructor_id, "car_number": row.number, "position": row.position,
-               "position_text": row.position_text, "points": row.points, "grid": row.grid, "laps": row.laps,
-               "status": row.status, "time_text": total.time, "time_millis": total.millis, "fastest_lap_rank": fastest.rank,
-               "fastest_lap_number": fastest.lap,
-               "fastest_lap_millis": millis(fastest.time.time) if fastest.time else None,
-               "fastest_lap_avg_speed_kph": fastest.speed.speed if fastest.speed else None}
+    for row in race["Results"]:
+        fastest, total = row.get("FastestLap", {}), row.get("Time", {})
+        yield ResultRow(
+            season=race["season"], round=race["round"], driver_id=row["Driver"]["driverId"],
+            constructor_id=row["Constructor"]["constructorId"], car_number=row.get("number"), position=row["position"],
+            position_text=row["positionText"], points=row["points"], grid=row.get("grid"), laps=row.get("laps"),
+            status=row["status"], time_text=total.get("time"), time_millis=total.get("millis"),
+            fastest_lap_rank=fastest.get("rank"), fastest_lap_number=fastest.get("lap"),
+            fastest_lap_millis=millis(fastest.get("Time", {}).get("time")),
+            fastest_lap_avg_speed_kph=fastest.get("AverageSpeed", {}).get("speed"))
 
 
 ENDPOINTS = {
@@ -179,7 +159,7 @@ def transform(store, endpoint, limit):
         for page in sorted(pages):
             body = json.loads(store.get(page))
             for race in body["data"]["MRData"]["RaceTable"]["Races"]:
-                rows.extend(rows_of(Race.model_validate(race)))
+                rows.extend(row.model_dump() for row in rows_of(race))
         frame = pd.DataFrame(rows, columns=schema.names).drop_duplicates(key).sort_values(key)
         out = io.BytesIO()
         pq.write_table(pa.Table.from_pandas(frame, schema=schema, preserve_index=False), out, compression="zstd")

@@ -29,6 +29,9 @@ export CHPIPE_TEST_SKIPS INSTA_UPDATE=no
 trap 'rm -f "$CHPIPE_TEST_SKIPS"' EXIT
 $CARGO test --quiet
 
+step 'what stands around the binary'
+scripts/test-production.sh compose
+
 step 'done'
 skipped=$(sort -u "$CHPIPE_TEST_SKIPS" | grep -c . || true)
 if [ "$skipped" -gt 0 ]; then

@@ -12,8 +12,12 @@
 )]
 
 mod cli;
+mod ddl;
+mod errors;
 mod extract;
+mod f1;
 mod harness;
+mod lake;
 mod materialize;
 mod render;
 mod scd2;

@@ -33,7 +33,7 @@ const RULES: &[Rule] = &[
         forbidden: &["reqwest::"],
         within: &[],
         except: &["extract/", "simulate/", "observe/", "project/packages"],
-        reason: "only extract speaks HTTP to the API",
+        reason: "only extract speaks HTTP to the API (and `deps` to package hosts)",
     },
     Rule {
         forbidden: &["aws_sdk_s3::", "aws_config::"],

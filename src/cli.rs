@@ -99,10 +99,18 @@ pub enum Command {
     Transform(TransformArgs),
     /// Extract and transform a range of seasons, one after the other, for as long as the API's limits make it take
     Backfill(BackfillArgs),
+    /// Bring the warehouse's DDL to what the Silver files and the table specs say: plan, show, apply
+    Migrate(MigrateArgs),
+    /// Insert the Silver objects that are not in the raw tables yet, each exactly once
+    Load(LoadArgs),
+    /// Generate DDL to look at, or a table spec for any Parquet on S3
+    Ddl(DdlArgs),
     /// Install libchdb, or show which one is used
     Engine(EngineArgs),
     /// Run SQL in the target's schema and print the result
     Query(QueryArgs),
+    /// Serve an API with made-up seasons on loopback, for trying things out without the network
+    Simulate(SimulateArgs),
     /// Read the whole project and write manifest.json
     Parse(ParseArgs),
     /// List what a selection finds
@@ -133,7 +141,7 @@ pub enum Command {
     Clone(CloneArgs),
     /// Check how old the sources are
     Source(SourceArgs),
-    /// Write manifest.json and catalog.json for a documentation site
+    /// Write manifest.json and catalog.json for a docs site or a data catalog
     Docs(DocsArgs),
     /// Show the project, the target and whether it can be reached
     Debug(DebugArgs),
@@ -141,10 +149,146 @@ pub enum Command {
     Clean(CleanArgs),
     /// Start a new dbt project
     Init(InitArgs),
+    /// Print the state of the pipeline as Prometheus metrics, or answer scrapes
+    Metrics(MetricsArgs),
+    /// Show where a batch, a table or a row came from, down to the raw pages and their URLs
+    Lineage(LineageArgs),
     /// Serve the embedded warehouse over ClickHouse's HTTP interface, and a directory lake over S3, until interrupted
     Serve(ServeArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct MigrateArgs {
+    #[command(subcommand)]
+    pub command: Option<MigrateCommand>,
+    /// Show the plan and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Change nothing, and exit with 1 when there is something to do (for CI)
+    #[arg(long)]
+    pub check: bool,
+    /// Write the plan to a file for `chpipe migrate apply`, and change nothing
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// How the plan is shown
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: PlanFormat,
+    /// An object that may lose data (`raw.raw_results`), repeatable; nothing else ever loses any
+    #[arg(long, value_name = "OBJECT", value_delimiter = ',')]
+    pub allow_destructive: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum MigrateCommand {
+    /// Apply a plan of `--out`; refused when the warehouse has changed since
+    Apply(MigrateApplyArgs),
+    /// Show what is applied, pending and left of rebuilt tables
+    Status,
+    /// Show all migrations with time, checksum and outcome
+    History,
+    /// Put the old version of the last rebuilt tables back, as long as it is kept
+    Undo,
+}
+
+#[derive(Debug, Args)]
+pub struct MigrateApplyArgs {
+    /// The plan
+    pub plan: PathBuf,
+    /// An object that may lose data (`raw.raw_results`), repeatable
+    #[arg(long, value_name = "OBJECT", value_delimiter = ',')]
+    pub allow_destructive: Vec<String>,
+}
+
+/// How a plan is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    Text,
+    Json,
+    Sql,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct LoadArgs {
+    #[command(subcommand)]
+    pub command: Option<LoadCommand>,
+    /// Who reads the objects: chpipe now, or ClickHouse's S3Queue from now on [default: `mode` of [load] in chpipe.toml]
+    #[arg(long, value_name = "MODE")]
+    pub mode: Option<LoadMode>,
+    /// Only these datasets (endpoints), repeatable
+    #[arg(long, short = 'e', value_name = "NAME", value_delimiter = ',')]
+    pub endpoint: Vec<String>,
+    /// Load this object again, replacing its rows; repeatable, a key or a part of one
+    #[arg(long, value_name = "KEY")]
+    pub reload: Vec<String>,
+    /// Show what would be loaded and load nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LoadCommand {
+    /// Show the objects loaded, pending and failed, and why
+    Status,
+}
+
+/// Who moves rows into the raw tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LoadMode {
+    /// chpipe inserts the objects that are missing
+    Batch,
+    /// S3Queue tables and their views insert new objects by themselves
+    Queue,
+}
+
+#[derive(Debug, Args)]
+pub struct DdlArgs {
+    #[command(subcommand)]
+    pub command: DdlCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DdlCommand {
+    /// Write the DDL of every dataset to ddl/generated/, for reviewers
+    Generate(DdlGenerateArgs),
+    /// Print the DDL of one dataset
+    Show(DdlShowArgs),
+    /// Read the schema of any Parquet and write a table spec for it
+    Infer(DdlInferArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct DdlGenerateArgs {
+    /// Write nothing, and exit with 1 when a file is not as it would be written (for CI)
+    #[arg(long)]
+    pub check: bool,
+    /// Look at the lake's files too, not only at the endpoints' definitions and the specs
+    #[arg(long)]
+    pub lake: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DdlShowArgs {
+    /// The dataset: `results`
+    pub name: String,
+}
+
+#[derive(Debug, Args)]
+pub struct DdlInferArgs {
+    /// Parquet files: `s3://bucket/path/**.parquet`
+    pub source: String,
+    /// Name of the dataset: the tables are `ext_<name>` and `raw_<name>`
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// The bucket is public: send unsigned requests
+    #[arg(long)]
+    pub no_sign_request: bool,
+    /// Print the spec instead of writing ddl/tables/<name>.yml
+    #[arg(long)]
+    pub stdout: bool,
 }
 
 #[derive(Debug, Args)]
@@ -171,6 +315,54 @@ pub struct QueryArgs {
     /// A ClickHouse setting for this query, repeatable: --setting max_threads=1
     #[arg(long, value_name = "NAME=VALUE")]
     pub setting: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// Port on 127.0.0.1; 0 takes a free one
+    #[arg(long, default_value_t = 58010)]
+    pub port: u16,
+    /// Everything that is made up follows from it
+    #[arg(long, default_value_t = 7)]
+    pub seed: u64,
+    /// Seasons to show, 1950 to 2099
+    #[arg(long, value_name = "FIRST..LAST", default_value = "1950..2025", value_parser = parse_seasons)]
+    pub seasons: std::ops::RangeInclusive<u16>,
+    /// Requests a second before 429
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub rate_per_second: u32,
+    /// Requests an hour before 429
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    pub rate_per_hour: u32,
+    /// Answer every request
+    #[arg(long)]
+    pub no_throttle: bool,
+    /// A fault and its probability, repeatable: 500, 503, truncate, cut, html, reset, delay, shift, throttle
+    #[arg(long, value_name = "KIND:PROBABILITY")]
+    pub fault: Vec<crate::simulate::Fault>,
+    /// How late an answer with the fault `delay` comes, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 3000)]
+    pub delay_ms: u64,
+    /// Laps of a race, as a multiple of a real one's
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    pub lap_scale: f64,
+    /// Write the URL here once the server answers, for scripts that take a free port
+    #[arg(long, value_name = "FILE")]
+    pub url_file: Option<PathBuf>,
+    /// A token that lifts the limits
+    #[arg(long)]
+    pub token: Option<String>,
+}
+
+/// `1950..2025`, both included, or one season.
+fn parse_seasons(text: &str) -> Result<std::ops::RangeInclusive<u16>, String> {
+    let (first, last) = text.split_once("..").unwrap_or((text, text));
+    let season = |text: &str| {
+        let season = text.trim_start_matches('=').parse().ok().filter(|season| (1950..=2099).contains(season));
+        season.ok_or_else(|| format!("`{text}` is no season from 1950 to 2099"))
+    };
+    let (first, last) = (season(first)?, season(last)?);
+    if first > last { Err(format!("{first} comes after {last}")) } else { Ok(first..=last) }
 }
 
 #[derive(Debug, Args)]
@@ -250,6 +442,30 @@ pub struct BuildArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct MetricsArgs {
+    /// Answer GET /metrics on this address until interrupted: 127.0.0.1:9105
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "publish")]
+    pub listen: Option<std::net::SocketAddr>,
+    /// Send them where `[metrics]` of chpipe.toml says instead of printing them
+    #[arg(long)]
+    pub publish: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  chpipe lineage 20241216T120000\n  chpipe lineage fact_race_results\n  \
+                        chpipe lineage fact_race_results --key season=2024 round=5 driver_id=norris")]
+pub struct LineageArgs {
+    /// A batch id, or a model, snapshot, seed or source table
+    pub subject: String,
+    /// A row of the table: columns and their values
+    #[arg(long, value_name = "COLUMN=VALUE", num_args = 1..)]
+    pub key: Vec<String>,
+    /// How many raw pages are shown
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: usize,
+}
+
+#[derive(Debug, Args)]
 pub struct ServeArgs {
     /// Port of the HTTP interface, 0 for a free one [default: `port` in [serve] of chpipe.toml, else 8123]
     #[arg(long, value_name = "PORT")]
@@ -321,28 +537,6 @@ pub struct FreshnessArgs {
     /// Where the result goes [default: sources.json in the target folder]
     #[arg(long, short = 'o', value_name = "FILE")]
     pub output: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub struct DocsArgs {
-    #[command(subcommand)]
-    pub command: DocsCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum DocsCommand {
-    /// Compile everything and write manifest.json and catalog.json
-    Generate(DocsGenerateArgs),
-}
-
-#[derive(Debug, Args)]
-pub struct DocsGenerateArgs {
-    /// Leave out the compiled SQL
-    #[arg(long)]
-    pub no_compile: bool,
-    /// Ask the warehouse nothing
-    #[arg(long)]
-    pub empty_catalog: bool,
 }
 
 #[derive(Debug, Args)]
@@ -632,6 +826,37 @@ pub enum PackageKind {
     Hub,
     Git,
     Local,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DocsArgs {
+    #[command(subcommand)]
+    pub command: DocsCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum DocsCommand {
+    /// Compile the project, ask the warehouse for its relations, write manifest.json and catalog.json
+    Generate(Box<DocsGenerateArgs>),
+    /// Not offered: point any docs site at the target folder
+    #[command(hide = true)]
+    Serve,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct DocsGenerateArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Do not compile first
+    #[arg(long)]
+    pub no_compile: bool,
+    /// Write a catalog without relations; the warehouse is not opened
+    #[arg(long)]
+    pub empty_catalog: bool,
+    #[arg(long = "static", hide = true)]
+    pub static_page: bool,
+    #[command(flatten)]
+    pub accepted: AcceptedArgs,
 }
 
 #[derive(Debug, Clone, Default, Args)]

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use crate::{
     adapter::AdapterError, config::ConfigError, engine::EngineError, extract::ExtractError, lake::LakeError,
-    project::ProjectError, render::RenderError, serve::ServeError, snapshot::SnapshotError, transform::TransformError,
+    load::LoadError, migrate::MigrateError, observe::PublishError, project::ProjectError, render::RenderError,
+    serve::ServeError, simulate::SimulateError, snapshot::SnapshotError, transform::TransformError,
 };
 
 /// Any failure of a command.
@@ -25,11 +26,19 @@ pub enum Error {
     #[error(transparent)]
     Render(#[from] RenderError),
     #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error(transparent)]
     Extract(#[from] ExtractError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
     #[error(transparent)]
     Transform(#[from] TransformError),
     #[error(transparent)]
     Serve(#[from] ServeError),
+    #[error(transparent)]
+    Simulate(#[from] SimulateError),
     #[error("cannot read or write `{}`", path.display())]
     Io { path: PathBuf, source: std::io::Error },
     #[error("{argument} is not valid: {reason}")]
@@ -75,6 +84,7 @@ impl Error {
             Self::SharedProject(error) => error.location(),
             Self::Render(error) => error.location().cloned(),
             Self::Extract(error) => error.location(),
+            Self::Migrate(error) => error.location(),
             _ => None,
         }
     }
@@ -89,9 +99,13 @@ impl Error {
             Self::Snapshot(error) => error.hint(),
             Self::Project(error) => error.hint(),
             Self::SharedProject(error) => error.hint(),
+            Self::Publish(error) => error.hint(),
             Self::Extract(error) => error.hint(),
+            Self::Migrate(error) => error.hint(),
+            Self::Load(error) => error.hint(),
             Self::Transform(error) => error.hint(),
             Self::Serve(error) => error.hint(),
+            Self::Simulate(error) => error.hint(),
             _ => None,
         }
     }
@@ -104,6 +118,8 @@ impl Error {
             | Self::Extract(ExtractError::Interrupted { .. })
             | Self::Transform(TransformError::Interrupted { .. }) => 130,
             Self::Transform(TransformError::Failed { .. }) => 1,
+            Self::Migrate(error) => error.exit_code(),
+            Self::Load(error) => error.exit_code(),
             _ => 2,
         }
     }

@@ -22,7 +22,7 @@ select
     drivers.family_name as family_name,
     drivers.permanent_number as permanent_number,
     drivers.code as code,
-    drivers.date_of_birth as dob,
+    {{ iso_date('drivers.date_of_birth') }} as dob,
     drivers.nationality as nationality,
     latest_constructors.constructor_id as constructor_id,
     drivers.url as url,

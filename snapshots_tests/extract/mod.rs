@@ -1,4 +1,6 @@
 //! Extract and transform: the page parser on real and on hand-written pages, the lake between the two, the source's faults.
 
+mod lake;
 mod pages;
 mod recorded;
+mod source;

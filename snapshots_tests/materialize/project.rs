@@ -258,7 +258,7 @@ fn the_small_commands_work() {
     assert_eq!(catalog["nodes"]["model.shop.customers"]["columns"]["customer"]["type"], "String");
     assert_eq!(catalog["nodes"]["model.shop.customers"]["stats"]["num_rows"]["value"], 2);
     // Another schema, from the artifacts of this one.
-    std::fs::rename(project.path().join("target"), project.path().join("state")).unwrap();
+    fs_err::rename(project.path().join("target"), project.path().join("state")).unwrap();
     project.write(
         "profiles.yml",
         "shop:\n  target: dev\n  outputs:\n    dev: {type: clickhouse, driver: embedded, path: warehouse, schema: copy, threads: 1}\n",

@@ -8,7 +8,9 @@ use crate::{
     Error,
     cli::ExtractArgs,
     commands::{Context, ExitStatus, lake_run},
-    extract::{Client, Endpoints, Extract, ExtractError, Mode, Options, Plan, Progress, Report, Selectors},
+    extract::{
+        Client, EndpointReport, Endpoints, Extract, ExtractError, Mode, Options, Plan, Progress, Report, Selectors,
+    },
     lake::Lake,
     observe::RunRecord,
     printer::{Printer, human_bytes, human_count},
@@ -51,7 +53,7 @@ impl<'c> Extraction<'c> {
         lake: &Lake,
         context: &'c Context,
     ) -> Result<Self, Error> {
-        let Context { settings, printer, invocation } = context;
+        let Context { settings, printer, invocation, .. } = context;
         let endpoints = Endpoints::load(settings.source.endpoints.as_deref())?;
         let client = Arc::new(Client::new(&settings.source, settings.state_dir())?);
         let options = Options {
@@ -143,6 +145,7 @@ fn summary(report: &Report, printer: &Printer) {
     let rows: Vec<Vec<String>> = report
         .endpoints
         .iter()
+        .filter(|(_, endpoint)| **endpoint != EndpointReport::default())
         .map(|(name, endpoint)| {
             vec![
                 name.clone(),

@@ -1,12 +1,15 @@
 //! One file and one public function a subcommand; each reads as a runbook over the stages. Here: only which command
 //! runs, and what all of them are given.
 
+mod audit;
 mod backfill;
 mod build;
 mod clean;
 mod clone;
 mod compile;
 mod completions;
+mod datasets;
+mod ddl;
 mod debug;
 mod deps;
 mod docs;
@@ -15,7 +18,12 @@ mod execute;
 mod extract;
 mod init;
 mod lake_run;
+mod lazy_warehouse;
+mod lineage;
+mod load;
 mod ls;
+mod metrics;
+mod migrate;
 mod parse;
 mod query;
 mod retry;
@@ -24,6 +32,7 @@ mod run_operation;
 mod seed;
 mod serve;
 mod show;
+mod simulate;
 mod snapshot;
 mod source;
 mod test;
@@ -34,7 +43,7 @@ use crate::{
     Error,
     cli::{Cli, Command},
     config::Settings,
-    observe::Invocation,
+    observe::{Invocation, Journal},
     printer::Printer,
 };
 
@@ -63,6 +72,8 @@ pub struct Context {
     pub settings: Settings,
     pub printer: Printer,
     pub invocation: Invocation,
+    /// For the audit trail.
+    pub journal: Journal,
 }
 
 /// Resolves the settings, starts the log and runs the command.
@@ -73,11 +84,21 @@ pub fn dispatch(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
     if let Command::Completions(args) = &cli.command {
         return completions::completions(args, printer);
     }
+    if let Command::Simulate(args) = &cli.command {
+        return simulate::simulate(args, printer);
+    }
     let settings = Settings::resolve(&cli.global)?;
     let invocation = Invocation::start();
     crate::observe::start_log(&cli.global, &invocation);
-    let context = Context { settings, printer: printer.clone(), invocation };
-    run_command(cli.command, &context)
+    let context = Context { settings, printer: printer.clone(), invocation, journal: Journal::default() };
+    let audited = audit::audited(&cli.command);
+    let result = run_command(cli.command, &context);
+    match audited {
+        Some(command) => audit::leave(command, &context, &result),
+        // Closes the warehouse.
+        None => drop(context.journal.take_engine()),
+    }
+    result
 }
 
 fn run_command(command: Command, context: &Context) -> Result<ExitStatus, Error> {
@@ -85,9 +106,12 @@ fn run_command(command: Command, context: &Context) -> Result<ExitStatus, Error>
         Command::Extract(args) => extract::extract(&args, context),
         Command::Transform(args) => transform::transform(&args, context),
         Command::Backfill(args) => backfill::backfill(&args, context),
-        Command::Completions(_) => Ok(ExitStatus::Success),
         Command::Engine(args) => engine::engine(&args, context),
+        Command::Migrate(args) => migrate::migrate(&args, context),
+        Command::Load(args) => load::load(&args, context),
+        Command::Ddl(args) => ddl::ddl(&args, context),
         Command::Query(args) => query::query(&args, context),
+        Command::Completions(_) | Command::Simulate(_) => Ok(ExitStatus::Success),
         Command::Parse(args) => parse::parse(&args, context),
         Command::Ls(args) => ls::ls(&args, context),
         Command::Compile(args) => compile::compile(&args, context),
@@ -106,6 +130,8 @@ fn run_command(command: Command, context: &Context) -> Result<ExitStatus, Error>
         Command::Debug(args) => debug::debug(&args, context),
         Command::Clean(args) => clean::clean(&args, context),
         Command::Init(args) => init::init(&args, context),
+        Command::Metrics(args) => metrics::metrics(&args, context),
+        Command::Lineage(args) => lineage::lineage(&args, context),
         Command::Serve(args) => serve::serve(&args, context),
     }
 }

@@ -7,12 +7,18 @@ use crate::{
     commands::Context,
     config::Target,
     engine::{self, Engine, OpenOptions, QueryOptions, Session, quote_identifier, quote_string},
+    lake::{Lake, LocalS3Options, SilverAccess},
 };
+
+/// Name of the collection that S3 tables over Silver use.
+pub(super) const SILVER_COLLECTION: &str = "silver";
 
 /// An opened warehouse and the target it is of.
 pub(super) struct Warehouse {
     pub(super) target: Target,
     pub(super) engine: Arc<dyn Engine>,
+    /// How the warehouse reads Silver; a directory lake is served as S3 for as long as this lives.
+    pub(super) silver: SilverAccess,
 }
 
 /// Opens the target's warehouse.
@@ -21,8 +27,22 @@ pub(super) struct Warehouse {
 /// The profile is not valid, or the engine cannot be opened.
 pub(super) fn open(context: &Context) -> Result<Warehouse, Error> {
     let target = context.settings.target()?;
-    let engine = engine::open(&target, &OpenOptions::new(&context.settings))?;
-    Ok(Warehouse { target, engine })
+    let silver = silver_access(context, LocalS3Options::default())?;
+    // Without the collection its tables could not even be attached when the embedded engine starts.
+    let options = OpenOptions::new(&context.settings).named_collection(SILVER_COLLECTION, silver.bucket.clone());
+    let engine = engine::open(&target, &options)?;
+    context.journal.opened(&engine);
+    Ok(Warehouse { target, engine, silver })
+}
+
+/// How ClickHouse reaches the Silver bucket; a directory lake is served as S3 as the options say.
+pub(super) fn silver_access(context: &Context, local: LocalS3Options) -> Result<SilverAccess, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Io { path: context.settings.project_dir.clone(), source })?;
+    let lake = runtime.block_on(Lake::open(&context.settings))?;
+    Ok(lake.for_clickhouse(local)?)
 }
 
 impl Warehouse {

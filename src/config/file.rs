@@ -22,6 +22,7 @@ pub(super) struct FileSettings {
     pub(super) migrate: MigrateSettings,
     pub(super) load: LoadSettings,
     pub(super) serve: ServeSettings,
+    pub(super) metrics: MetricsSettings,
 }
 
 /// `[source]`: the HTTP API.
@@ -230,6 +231,25 @@ impl Default for ServeSettings {
     }
 }
 
+/// `[metrics]`: where each run sends the state of the pipeline; nowhere by default.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsSettings {
+    /// A file for node_exporter's textfile collector: `/var/lib/node_exporter/chpipe.prom`.
+    pub textfile: Option<PathBuf>,
+    /// Base URL of a Pushgateway: `http://pushgateway:9091`.
+    pub pushgateway: Option<String>,
+    /// URL of an OTLP receiver that takes JSON over HTTP: `http://prometheus:9090/api/v1/otlp/v1/metrics`.
+    pub otlp: Option<String>,
+}
+
+impl MetricsSettings {
+    /// Whether there is a place to send to.
+    pub fn is_on(&self) -> bool {
+        self.textfile.is_some() || self.pushgateway.is_some() || self.otlp.is_some()
+    }
+}
+
 impl FileSettings {
     /// Reads the file; the defaults where there is none.
     pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
@@ -292,8 +312,14 @@ impl FileSettings {
         absolute(&mut self.lake.path);
         absolute(&mut self.engine.path);
         absolute(&mut self.migrate.ddl_path);
-        for path in
-            [&mut self.engine.libchdb, &mut self.engine.cache_dir, &mut self.source.endpoints].into_iter().flatten()
+        for path in [
+            &mut self.engine.libchdb,
+            &mut self.engine.cache_dir,
+            &mut self.source.endpoints,
+            &mut self.metrics.textfile,
+        ]
+        .into_iter()
+        .flatten()
         {
             absolute(path);
         }

@@ -14,7 +14,8 @@ use std::{
 
 pub use error::ConfigError;
 pub use file::{
-    EngineSettings, LakeSettings, LoadSettings, MigrateSettings, ServeSettings, SourceSettings, TransformSettings,
+    EngineSettings, LakeSettings, LoadSettings, MetricsSettings, MigrateSettings, ServeSettings, SourceSettings,
+    TransformSettings,
 };
 pub use secret::Secret;
 pub use target::{Connection, ServerConnection, Target};
@@ -46,6 +47,7 @@ pub struct Settings {
     pub migrate: MigrateSettings,
     pub load: LoadSettings,
     pub serve: ServeSettings,
+    pub metrics: MetricsSettings,
 }
 
 impl Settings {
@@ -86,6 +88,7 @@ impl Settings {
             migrate: file.migrate,
             load: file.load,
             serve: file.serve,
+            metrics: file.metrics,
             state_dir: env_vars::read(env_vars::STATE_PATH)
                 .map_or_else(|| project_dir.join(".chpipe/state"), |path| project_dir.join(path)),
             project_dir,

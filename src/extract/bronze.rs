@@ -19,7 +19,7 @@ use super::{
 };
 use crate::lake::{
     Bucket, LakeError, PutMode,
-    layout::{BatchId, BronzeFile, BronzeKey, Partition},
+    layout::{BatchId, BronzeFile, BronzeKey, Partition, endpoint_prefix},
 };
 
 const SUPERSEDED: &str = "superseded.json";
@@ -124,6 +124,22 @@ impl Bronze {
             stored.pages.insert(page, bytes);
         }
         Ok(stored)
+    }
+
+    /// How many pages each partition of an endpoint has of a batch.
+    pub(super) async fn stored_pages(
+        &self,
+        endpoint: &str,
+        batch_id: BatchId,
+    ) -> Result<BTreeMap<Partition, u64>, ExtractError> {
+        let mut pages = BTreeMap::new();
+        for key in self.bucket.list_keys(&endpoint_prefix(endpoint)).await? {
+            let Ok(key) = key.parse::<BronzeKey>() else { continue };
+            if key.batch_id == batch_id {
+                *pages.entry(key.partition).or_default() += 1;
+            }
+        }
+        Ok(pages)
     }
 
     /// Writes a page. One that another process has just written is left as it is.

@@ -80,6 +80,8 @@ pub struct Plan {
     pub seasons: BTreeSet<u16>,
     pub steps: Vec<Step>,
     selection: Selection,
+    /// Pages that the batch has already.
+    stored: BTreeMap<Partition, u64>,
 }
 
 /// One endpoint's part of a plan.
@@ -165,6 +167,8 @@ pub struct Extract {
     options: Options,
     progress: Arc<dyn Progress>,
     report: Mutex<Report>,
+    /// Pages that were there when the run began: they are in no plan.
+    stored: Mutex<BTreeMap<Partition, u64>>,
     /// Listings of this run that are complete, with their totals: some are needed before their turn.
     done: Mutex<BTreeMap<Partition, u32>>,
 }
@@ -215,6 +219,7 @@ impl Extract {
             options,
             progress,
             report: Mutex::default(),
+            stored: Mutex::default(),
             done: Mutex::default(),
         }
     }
@@ -244,8 +249,14 @@ impl Extract {
             updated_at: self.options.now,
         };
         let is_resumed = self.choose_batch(&mut selection).await?;
-        let steps = self.steps(&endpoints, &seasons, selection.batch_id).await?;
-        Ok(Plan { batch_id: selection.batch_id, is_resumed, seasons, steps, selection })
+        let mut stored = BTreeMap::new();
+        if is_resumed || self.options.selectors.batch_id.is_some() {
+            for endpoint in &endpoints {
+                stored.extend(self.bronze.stored_pages(&endpoint.name, selection.batch_id).await?);
+            }
+        }
+        let steps = self.steps(&endpoints, &seasons, selection.batch_id, &stored).await?;
+        Ok(Plan { batch_id: selection.batch_id, is_resumed, seasons, steps, selection, stored })
     }
 
     /// Works the plan off: [`Extract::begin`], all of it as one part, [`Extract::finish`].
@@ -264,6 +275,11 @@ impl Extract {
     /// The lake cannot be written.
     pub async fn begin(&self, plan: &Plan) -> Result<(), ExtractError> {
         self.progress.planned(plan.requests());
+        self.stored.lock().clone_from(&plan.stored);
+        for step in &plan.steps {
+            // In the order of extraction, whichever is done first.
+            self.report.lock().endpoints.entry(step.endpoint.clone()).or_default();
+        }
         self.bronze.put_selection(&plan.selection).await
     }
 
@@ -388,6 +404,7 @@ impl Extract {
         endpoints: &[&Endpoint],
         seasons: &BTreeSet<u16>,
         batch_id: BatchId,
+        stored: &BTreeMap<Partition, u64>,
     ) -> Result<Vec<Step>, ExtractError> {
         let mut calendars = BTreeMap::new();
         if endpoints.iter().any(|endpoint| endpoint.level.has_rounds()) {
@@ -405,6 +422,7 @@ impl Extract {
                 requests: 0,
                 is_estimate: endpoint.level.has_rounds() && pages > 1,
             };
+            let wanted = seasons;
             let seasons = seasons.iter().copied().filter(|&season| endpoint.exists_in(season));
             step.listings = match endpoint.level {
                 Level::Static => 1,
@@ -423,7 +441,11 @@ impl Extract {
                     listings
                 }
             };
-            step.requests = step.listings * pages;
+            // More pages of a listing than expected do not make up for another's.
+            let there = stored.iter().filter(|(partition, _)| partition.endpoint() == endpoint.name);
+            let there = there.filter(|(partition, _)| partition.season().is_none_or(|season| wanted.contains(&season)));
+            let there: u64 = there.map(|(_, stored)| (*stored).min(pages)).sum();
+            step.requests = (step.listings * pages).saturating_sub(there);
             steps.push(step);
         }
         Ok(steps)
@@ -601,7 +623,9 @@ impl Extract {
 
     async fn complete(&self, job: &Job<'_>, mut batch_id: BatchId) -> Result<u32, ExtractError> {
         let started = Instant::now();
-        let expected = u64::from(job.endpoint.expected_pages(self.options.page_size));
+        let pages = u64::from(job.endpoint.expected_pages(self.options.page_size));
+        let there = self.stored.lock().get(&job.partition).copied().unwrap_or_default();
+        let expected = pages.saturating_sub(there);
         let mut mismatches: Vec<(u32, usize)> = Vec::new();
         let mut said = String::new();
         for read in 0..MAX_READS {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Bucket, Directory, LakeError, ObjectMeta, PutMode};
+use super::{Bucket, Directory, LakeError, LocalS3, LocalS3Options, ObjectMeta, PutMode, S3Client, S3Options};
 
 /// All groups, on an empty bucket.
 pub(super) async fn check(bucket: Arc<dyn Bucket>) {
@@ -174,6 +174,85 @@ async fn many_keys_are_listed(bucket: &Arc<dyn Bucket>) {
 async fn directory() {
     let root = tempfile::tempdir().unwrap();
     check(Arc::new(Directory::open(root.path(), "silver").unwrap())).await;
+}
+
+async fn on_local_s3(root: &std::path::Path) -> (LocalS3, S3Client) {
+    let server = LocalS3::start(root, LocalS3Options::default()).unwrap();
+    let access = server.access("silver");
+    let options = S3Options {
+        endpoint: Some(server.endpoint()),
+        region: "us-east-1".to_owned(),
+        path_style: true,
+        no_sign_request: false,
+        credentials: access.access_key_id.zip(access.secret_access_key),
+    };
+    let client = S3Client::connect(&options).await;
+    (server, client)
+}
+
+/// The S3 bucket, on the local S3, does what every bucket does.
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_on_local_s3() {
+    let root = tempfile::tempdir().unwrap();
+    let (_server, client) = on_local_s3(root.path()).await;
+    client.create_bucket("silver", "us-east-1").await.unwrap();
+    client.create_bucket("silver", "us-east-1").await.unwrap();
+    check(Arc::new(client.bucket("silver"))).await;
+}
+
+/// Both views of one directory agree on every object's size, etag and time.
+#[tokio::test(flavor = "multi_thread")]
+async fn both_views_agree() {
+    let root = tempfile::tempdir().unwrap();
+    let (_server, client) = on_local_s3(root.path()).await;
+    let directory = Directory::open(root.path(), "silver").unwrap();
+    let remote = client.bucket("silver");
+    put(&directory, "a/one", "1").await;
+    put(&remote, "a/two", "22").await;
+    fs_err::write(directory.path().join("a/three"), "333").unwrap();
+    let without_parts = |objects: Vec<ObjectMeta>| -> Vec<_> {
+        objects
+            .into_iter()
+            .map(|object| (object.key, object.size, object.etag, object.last_modified.timestamp()))
+            .collect()
+    };
+    let listed = without_parts(directory.list("", None).await.unwrap());
+    assert_eq!(listed.len(), 3);
+    assert_eq!(without_parts(remote.list("", None).await.unwrap()), listed);
+    for (key, ..) in &listed {
+        assert_eq!(
+            without_parts(vec![remote.head(key).await.unwrap().unwrap()]),
+            without_parts(vec![directory.head(key).await.unwrap().unwrap()])
+        );
+    }
+}
+
+/// What cannot work says why: no bucket, wrong credentials, nobody there.
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_errors_are_told_apart() {
+    let root = tempfile::tempdir().unwrap();
+    let (server, client) = on_local_s3(root.path()).await;
+    assert!(matches!(client.bucket("nowhere").list("", None).await, Err(LakeError::NoBucket { .. })));
+    let put = client.bucket("nowhere").put("a", Bytes::new(), PutMode::Create).await;
+    assert!(matches!(put, Err(LakeError::NoBucket { .. })), "{put:?}");
+    client.create_bucket("silver", "us-east-1").await.unwrap();
+    let mut options = S3Options {
+        endpoint: Some(server.endpoint()),
+        region: "us-east-1".to_owned(),
+        path_style: true,
+        no_sign_request: false,
+        credentials: Some(("wrong".to_owned(), crate::config::Secret::new("wrong"))),
+    };
+    for no_sign_request in [false, true] {
+        options.no_sign_request = no_sign_request;
+        let error = S3Client::connect(&options).await.bucket("silver").get("a").await.unwrap_err();
+        assert!(matches!(error, LakeError::Denied { .. }), "{error}");
+        assert!(error.hint().is_some());
+    }
+    options.endpoint = Some("http://127.0.0.1:1".to_owned());
+    let error = S3Client::connect(&options).await.bucket("silver").get("a").await.unwrap_err();
+    assert!(matches!(&error, LakeError::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().contains("refused"), "{error}");
 }
 
 /// No key reaches outside of the bucket's folder, and a refused one changes nothing.

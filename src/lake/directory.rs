@@ -99,11 +99,6 @@ impl Directory {
         &self.inner.path
     }
 
-    /// The folder for what is not an object yet.
-    pub(super) fn uploads(&self) -> &Path {
-        &self.inner.uploads
-    }
-
     /// Opens an object for reading; `None` where there is none.
     pub(super) fn open_object(&self, key: &str) -> Result<Option<(File, ObjectMeta)>, LakeError> {
         let path = self.inner.object_path(key)?;
@@ -168,6 +163,11 @@ impl Directory {
     pub(super) fn listed(&self, key: &str) -> Result<Option<ObjectMeta>, LakeError> {
         let path = self.inner.path.join(key);
         self.inner.meta_of_path(key, &path).map_err(|error| self.inner.failed("LIST", key, &error))
+    }
+
+    /// What broke a walk.
+    pub(super) fn list_failed(&self, prefix: &str, error: &io::Error) -> LakeError {
+        self.inner.failed("LIST", prefix, error)
     }
 
     fn list_blocking(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<ObjectMeta>, LakeError> {
@@ -248,6 +248,15 @@ impl Bucket for Directory {
         self.blocking("LIST", prefix, move |this| this.list_blocking(&owned, start_after.as_deref())).await
     }
 
+    async fn list_keys(&self, prefix: &str) -> Result<Vec<String>, LakeError> {
+        let owned = prefix.to_owned();
+        self.blocking("LIST", prefix, move |this| {
+            let keys = this.walk(&owned, None, false).map(|entry| entry.map(|entry| entry.key));
+            keys.collect::<Result<_, _>>().map_err(|error| this.inner.failed("LIST", &owned, &error))
+        })
+        .await
+    }
+
     async fn list_folders(&self, prefix: &str) -> Result<Vec<String>, LakeError> {
         let owned = prefix.to_owned();
         self.blocking("LIST", prefix, move |this| this.list_folders_blocking(&owned)).await
@@ -296,7 +305,17 @@ impl Upload {
         self.md5.clone().finalize().into()
     }
 
-    /// Makes the object appear, whole and on disk.
+    /// The etag that the object will have.
+    pub(super) fn etag(&self) -> String {
+        hex(&self.digest())
+    }
+
+    /// What was written so far.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Makes the object appear, whole.
     ///
     /// # Errors
     /// [`LakeError::Exists`] with [`PutMode::Create`] where the key is taken: of two writers at once exactly one succeeds.
@@ -315,6 +334,8 @@ impl Upload {
         let etag = hex(&self.digest());
         let metadata = self.file.metadata()?;
         self.inner.keep_etag(&self.path, &self.file, Stamp::of(&metadata), &etag);
+        // The bytes are on disk before the name is: a power cut may take the name back, and then there is no object, but it
+        // never leaves a torn one.
         self.file.sync_all()?;
         let Some(temporary) = self.temporary.take() else {
             return Err(io::Error::other("this upload is finished already"));
@@ -323,12 +344,6 @@ impl Upload {
         if let Err(error) = placed {
             self.temporary = Some(temporary);
             return Err(error);
-        }
-        if mode == PutMode::Create {
-            // What must never be lost again is in the folder's own record too, when this returns.
-            if let Some(folder) = self.path.parent() {
-                File::open(folder)?.sync_all()?;
-            }
         }
         Ok(ObjectMeta { key: key.to_owned(), size: metadata.len(), etag, last_modified: modified(&metadata) })
     }

@@ -6,6 +6,7 @@ mod conformance;
 mod directory;
 mod error;
 pub mod layout;
+mod local_s3;
 mod s3;
 mod walk;
 
@@ -17,9 +18,10 @@ use chrono::{DateTime, Utc};
 
 pub use directory::Directory;
 pub use error::LakeError;
+pub use local_s3::{LocalS3, LocalS3Options};
 pub use s3::{S3Bucket, S3Client, S3Options};
 
-use crate::config::Settings;
+use crate::config::{LakeSettings, Settings};
 
 /// A bucket, on S3 or in a directory.
 #[async_trait]
@@ -50,6 +52,14 @@ pub trait Bucket: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// The store cannot be reached.
     async fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<ObjectMeta>, LakeError>;
+
+    /// The keys below `prefix`, in order: [`Bucket::list`] without what only a look at each object tells.
+    ///
+    /// # Errors
+    /// As [`Bucket::list`].
+    async fn list_keys(&self, prefix: &str) -> Result<Vec<String>, LakeError> {
+        Ok(self.list(prefix, None).await?.into_iter().map(|object| object.key).collect())
+    }
 
     /// The "folders" directly below `prefix` (S3's common prefixes), each ending in `/`.
     ///
@@ -103,7 +113,7 @@ enum Place {
     Directory(PathBuf),
     S3 {
         client: S3Client,
-        region: String,
+        settings: Box<LakeSettings>,
     },
 }
 
@@ -122,7 +132,7 @@ impl Lake {
         Ok(Self {
             bronze: Arc::new(client.bucket(&lake.bronze)),
             silver: Arc::new(client.bucket(&lake.silver)),
-            place: Place::S3 { client, region: lake.region.clone() },
+            place: Place::S3 { client, settings: Box::new(lake.clone()) },
         })
     }
 
@@ -146,11 +156,46 @@ impl Lake {
         match &self.place {
             // Opening it did.
             Place::Directory(_) => Ok(()),
-            Place::S3 { client, region } => {
-                client.create_bucket(self.bronze.name(), region).await?;
-                client.create_bucket(self.silver.name(), region).await
+            Place::S3 { client, settings } => {
+                client.create_bucket(self.bronze.name(), &settings.region).await?;
+                client.create_bucket(self.silver.name(), &settings.region).await
             }
         }
+    }
+
+    /// How ClickHouse reads Silver. A directory lake is served as S3 for it, as `options` say; keep the answer for as long as ClickHouse may read.
+    ///
+    /// # Errors
+    /// [`LakeError::Serve`]: the address cannot be listened on.
+    pub fn for_clickhouse(&self, options: LocalS3Options) -> Result<SilverAccess, LakeError> {
+        match &self.place {
+            Place::Directory(path) => {
+                let server = LocalS3::start(path, options)?;
+                Ok(SilverAccess { bucket: server.access(self.silver.name()), server: Some(server) })
+            }
+            Place::S3 { settings, .. } => {
+                Ok(SilverAccess { bucket: BucketAccess::of_settings(settings, self.silver.name()), server: None })
+            }
+        }
+    }
+
+    /// Whether ClickHouse can read Silver only while chpipe serves it.
+    pub fn is_directory(&self) -> bool {
+        matches!(self.place, Place::Directory(_))
+    }
+}
+
+/// Silver as ClickHouse reaches it, and the server behind it where the lake is a directory.
+#[derive(Debug)]
+pub struct SilverAccess {
+    pub bucket: BucketAccess,
+    server: Option<LocalS3>,
+}
+
+impl SilverAccess {
+    /// The local S3, where the lake is a directory.
+    pub fn server(&self) -> Option<&LocalS3> {
+        self.server.as_ref()
     }
 }
 
@@ -164,4 +209,60 @@ pub struct BucketAccess {
     pub region: Option<String>,
     /// Unsigned requests.
     pub no_sign_request: bool,
+}
+
+impl BucketAccess {
+    /// A bucket of `[lake]` on S3, under the endpoint that ClickHouse uses where that is another.
+    fn of_settings(lake: &LakeSettings, bucket: &str) -> Self {
+        let endpoint = lake.clickhouse_endpoint.as_ref().or(lake.endpoint.as_ref());
+        let path_style = lake.path_style.unwrap_or(endpoint.is_some());
+        let url = match endpoint {
+            None if path_style => format!("https://s3.{}.amazonaws.com/{bucket}/", lake.region),
+            None => format!("https://{bucket}.s3.{}.amazonaws.com/", lake.region),
+            Some(endpoint) => {
+                let endpoint = endpoint.trim_end_matches('/');
+                match endpoint.split_once("://") {
+                    Some((scheme, host)) if !path_style => format!("{scheme}://{bucket}.{host}/"),
+                    _ => format!("{endpoint}/{bucket}/"),
+                }
+            }
+        };
+        Self {
+            url,
+            access_key_id: lake.access_key_id.clone(),
+            secret_access_key: lake.secret_access_key.clone(),
+            region: Some(lake.region.clone()),
+            no_sign_request: lake.no_sign_request,
+        }
+    }
+
+    /// Whether ClickHouse has to find credentials by itself: in its environment, its files or its instance role.
+    pub fn use_environment_credentials(&self) -> bool {
+        self.access_key_id.is_none() && !self.no_sign_request
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The URL that ClickHouse is given follows endpoint, style and region.
+    #[test]
+    fn clickhouse_urls() {
+        let url = |endpoint: Option<&str>, clickhouse: Option<&str>, path_style| {
+            let lake = LakeSettings {
+                endpoint: endpoint.map(str::to_owned),
+                clickhouse_endpoint: clickhouse.map(str::to_owned),
+                path_style,
+                region: "eu-central-1".to_owned(),
+                ..Default::default()
+            };
+            BucketAccess::of_settings(&lake, "silver").url
+        };
+        assert_eq!(url(None, None, None), "https://silver.s3.eu-central-1.amazonaws.com/");
+        assert_eq!(url(None, None, Some(true)), "https://s3.eu-central-1.amazonaws.com/silver/");
+        assert_eq!(url(Some("http://minio:9000"), None, None), "http://minio:9000/silver/");
+        assert_eq!(url(Some("http://localhost:9000/"), Some("http://minio:9000/"), None), "http://minio:9000/silver/");
+        assert_eq!(url(Some("https://s3.example.com"), None, Some(false)), "https://silver.s3.example.com/");
+    }
 }

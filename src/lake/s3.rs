@@ -24,6 +24,7 @@ use crate::config::{LakeSettings, Secret};
 
 /// Tries of one request in all, as the AWS command line makes.
 const ATTEMPTS: u32 = 5;
+const INITIAL_BACKOFF: Duration = Duration::from_millis(200);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Silence on a connection that ends an attempt.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -87,7 +88,7 @@ impl S3Client {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(http_client(options.endpoint.as_deref()))
             .region(Region::new(options.region.clone()))
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(INITIAL_BACKOFF))
             .timeout_config(timeouts)
             // It costs a task per response, and the read timeout already ends one that hangs.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())

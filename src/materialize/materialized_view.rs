@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     adapter::{Adapter, RelationInfo, settings_list},
-    engine::{quote_identifier, quote_string},
+    engine::quote_string,
     project::{Relation, RelationKind},
 };
 
@@ -509,8 +509,9 @@ fn inserts_under_way(adapter: &mut Adapter, sources: &[Relation]) -> Result<u64,
         .iter()
         .map(|source| {
             let (schema, identifier) = (regex::escape(&source.schema), regex::escape(&source.identifier));
-            let pattern =
-                format!("(?i)insert\\s+into\\s+(table\\s+)?([`\"]?{schema}[`\"]?\\.)?[`\"]?{identifier}[`\"]?(\\s|\\(|$)");
+            let pattern = format!(
+                "(?i)insert\\s+into\\s+(table\\s+)?([`\"]?{schema}[`\"]?\\.)?[`\"]?{identifier}[`\"]?(\\s|\\(|$)"
+            );
             format!("match(query, {})", quote_string(&pattern))
         })
         .collect();
@@ -539,11 +540,11 @@ fn part_filter(sources: &[Relation], parts: &[(Relation, String)]) -> Vec<String
     vec![format!("additional_table_filters = {{{}}}", filters.join(", "))]
 }
 
-/// The views that write into a table, by ClickHouse's own record: `(view, is it in the table's own database)`.
-pub(super) fn feeding_views(adapter: &mut Adapter, table: &Relation) -> Result<Vec<RelationInfo>, MaterializeError> {
+/// The views that write into a table, by ClickHouse's own record.
+fn feeding_views(adapter: &mut Adapter, table: &Relation) -> Result<Vec<RelationInfo>, MaterializeError> {
     let sql = format!(
         "SELECT database, name FROM system.tables WHERE engine = 'MaterializedView' AND position(create_table_query, {}) > 0",
-        quote_string(&quote_identifier(&table.identifier).replace('`', ""))
+        quote_string(&table.identifier)
     );
     let mut views = Vec::new();
     for row in adapter.rows(&sql)? {

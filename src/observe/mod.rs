@@ -1,13 +1,21 @@
 //! What an invocation leaves to look at: its id, log lines and run records. In: events of the stages; out: lines on
 //! stderr, records in the lake and the warehouse. It never decides anything.
 
+pub mod audit;
+mod collect;
 mod log;
+pub mod metrics;
+mod publish;
 mod run_record;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+pub use audit::{Audit, Event, Journal};
+pub use collect::{CollectOptions, collect};
 pub use log::{json_line, start_log};
+pub use metrics::Registry;
+pub use publish::{PublishError, publish};
 pub use run_record::{Outcome, RunRecord};
 
 /// One run of the binary: dbt's `invocation_id` and `run_started_at`; the run id on every log line and record.

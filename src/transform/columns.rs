@@ -62,10 +62,28 @@ impl ColumnSpec {
         Field::new(&self.name, kind, self.nullable)
     }
 
+    /// Whether the same values come again and again: ids, places, rounds; not times and not free text.
+    pub(super) fn is_repetitive(&self) -> bool {
+        match self.kind {
+            ColumnType::Int16 | ColumnType::Int32 | ColumnType::Date32 | ColumnType::ListUtf8 => true,
+            ColumnType::Utf8 => self.is_key,
+            ColumnType::Int64 | ColumnType::Float64 => false,
+        }
+    }
+
     /// The text that counts: trimmed, `None` where it means null.
+    #[inline]
     fn meaning<'a>(&self, text: Option<&'a str>) -> Option<&'a str> {
-        let text = text?.trim();
-        if self.nulls.iter().any(|null| null == text) { None } else { Some(text) }
+        let mut text = text?;
+        let edges = (text.as_bytes().first(), text.as_bytes().last());
+        // White space beyond ASCII begins with a byte above it.
+        if let (Some(&first), Some(&last)) = edges
+            && (first <= b' ' || last <= b' ' || first >= 0x80 || last >= 0x80)
+        {
+            text = text.trim();
+        }
+        let first = text.as_bytes().first();
+        if self.nulls.iter().any(|null| null.as_bytes().first() == first && null == text) { None } else { Some(text) }
     }
 
     fn in_bounds(&self, value: f64) -> Result<(), String> {
@@ -322,23 +340,22 @@ impl Column {
         }
     }
 
-    /// How many bits [`Column::sort_keys`] uses, and the keys: unsigned, in the order of the values, null as -1 (text:
-    /// before all).
+    /// The values as unsigned numbers in the same order, null as -1 (text: before all), and how many bits they need.
     pub(super) fn sort_keys(&self) -> (u32, Vec<u32>) {
         let null = |index: usize| self.valid.as_ref().is_some_and(|valid| !valid[index]);
         let small = |value: i16| u32::from((value as u16) ^ 0x8000);
         let large = |value: i32| (value as u32) ^ 0x8000_0000;
-        match &self.data {
+        let mut keys: Vec<u32> = match &self.data {
             Data::Int16(values) => {
-                (16, values.iter().enumerate().map(|(i, &v)| small(if null(i) { -1 } else { v })).collect())
+                values.iter().enumerate().map(|(i, &value)| small(if null(i) { -1 } else { value })).collect()
             }
             Data::Int32(values) | Data::Date32(values) => {
-                (32, values.iter().enumerate().map(|(i, &v)| large(if null(i) { -1 } else { v })).collect())
+                values.iter().enumerate().map(|(i, &value)| large(if null(i) { -1 } else { value })).collect()
             }
             Data::Interned { codes, pool } => {
                 let ranks = pool.ranks();
                 let rank = |(i, &code): (usize, &u32)| if null(i) { 0 } else { ranks[code as usize] + 1 };
-                (32, codes.iter().enumerate().map(rank).collect())
+                codes.iter().enumerate().map(rank).collect()
             }
             Data::Int64(values) => {
                 // Ranked, since a rank has 32 bits and a value 64.
@@ -346,12 +363,15 @@ impl Column {
                 let mut distinct: Vec<i64> = (0..values.len()).map(value).collect();
                 distinct.sort_unstable();
                 distinct.dedup();
-                let rank = |i: usize| distinct.partition_point(|&other| other < value(i)) as u32;
-                (32, (0..values.len()).map(rank).collect())
+                (0..values.len()).map(|i| distinct.partition_point(|&other| other < value(i)) as u32).collect()
             }
             // endpoints.yml cannot name such a key.
-            Data::Float64(_) | Data::Text(_) | Data::List { .. } => (0, vec![0; self.len()]),
-        }
+            Data::Float64(_) | Data::Text(_) | Data::List { .. } => vec![0; self.len()],
+        };
+        let least = keys.iter().copied().min().unwrap_or(0);
+        let most = keys.iter().copied().max().unwrap_or(0);
+        keys.iter_mut().for_each(|key| *key -= least);
+        (u32::BITS - (most - least).leading_zeros(), keys)
     }
 
     /// Whether two rows have the same value.

@@ -53,6 +53,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The kind of the next value; nothing is consumed but white space.
+    #[inline]
     pub(super) fn kind(&mut self) -> Result<Kind, SyntaxError> {
         self.space();
         match self.byte() {
@@ -79,13 +80,37 @@ impl<'a> Scanner<'a> {
 
     /// The next key of the object; `first` on the first call.
     pub(super) fn next_key(&mut self, first: &mut bool) -> Result<Option<Cow<'a, str>>, SyntaxError> {
-        if !self.more(b'}', first)? {
-            return Ok(None);
-        }
+        if self.next_member(first)? { self.key().map(Some) } else { Ok(None) }
+    }
+
+    /// Whether the object has another member, whose key comes next; `first` on the first call.
+    pub(super) fn next_member(&mut self, first: &mut bool) -> Result<bool, SyntaxError> {
+        self.more(b'}', first)
+    }
+
+    /// The key of a member.
+    pub(super) fn key(&mut self) -> Result<Cow<'a, str>, SyntaxError> {
         let key = self.string()?;
         self.space();
         self.expect(b':', "a colon was expected")?;
-        Ok(Some(key))
+        Ok(key)
+    }
+
+    /// Consumes the key of a member if it is `name`, written without escapes; else nothing.
+    #[inline]
+    pub(super) fn is_key(&mut self, name: &str) -> Result<bool, SyntaxError> {
+        self.space();
+        let bytes = &self.text.as_bytes()[self.position..];
+        let is_it = bytes.len() > name.len() + 1
+            && bytes[0] == b'"'
+            && bytes[name.len() + 1] == b'"'
+            && &bytes[1..=name.len()] == name.as_bytes();
+        if is_it {
+            self.position += name.len() + 2;
+            self.space();
+            self.expect(b':', "a colon was expected")?;
+        }
+        Ok(is_it)
     }
 
     /// Whether the list has another value; `first` on the first call.
@@ -94,11 +119,22 @@ impl<'a> Scanner<'a> {
     }
 
     /// A text, borrowed where it has no escapes.
+    #[inline]
     pub(super) fn string(&mut self) -> Result<Cow<'a, str>, SyntaxError> {
         self.space();
         self.expect(b'"', "a text was expected")?;
         let start = self.position;
         let bytes = self.text.as_bytes();
+        // Eight bytes at a time, up to those with one that ends the text or needs a closer look.
+        while let Some(chunk) = bytes.get(self.position..).and_then(<[u8]>::first_chunk) {
+            match special(u64::from_le_bytes(*chunk)) {
+                0 => self.position += 8,
+                mask => {
+                    self.position += mask.trailing_zeros() as usize / 8;
+                    break;
+                }
+            }
+        }
         loop {
             match bytes.get(self.position) {
                 Some(b'"') => {
@@ -182,6 +218,7 @@ impl<'a> Scanner<'a> {
         if self.depth > MAX_DEPTH { Err(self.error("nested too deep")) } else { Ok(()) }
     }
 
+    #[inline]
     fn more(&mut self, close: u8, first: &mut bool) -> Result<bool, SyntaxError> {
         self.space();
         let was_first = std::mem::replace(first, false);
@@ -313,6 +350,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    #[inline]
     fn expect(&mut self, byte: u8, reason: &'static str) -> Result<(), SyntaxError> {
         match self.byte() {
             Some(found) if found == byte => {
@@ -324,12 +362,14 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    #[inline]
     fn space(&mut self) {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.byte() {
             self.position += 1;
         }
     }
 
+    #[inline]
     fn byte(&self) -> Option<u8> {
         self.text.as_bytes().get(self.position).copied()
     }
@@ -337,6 +377,17 @@ impl<'a> Scanner<'a> {
     fn error(&self, reason: &'static str) -> SyntaxError {
         SyntaxError { reason, offset: self.position }
     }
+}
+
+/// The high bit of each byte that is a quote, a backslash or a control character; of the bytes behind the first of them
+/// some more may be marked.
+#[inline]
+fn special(bytes: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let zero = |bytes: u64| bytes.wrapping_sub(ONES) & !bytes & HIGH;
+    let below_space = bytes.wrapping_sub(ONES * 0x20) & !bytes & HIGH;
+    zero(bytes ^ (ONES * b'"' as u64)) | zero(bytes ^ (ONES * b'\\' as u64)) | below_space
 }
 
 #[cfg(test)]

@@ -324,13 +324,28 @@ impl<'a> PageParser<'_, '_, 'a> {
         self.scanner.enter_object()?;
         let mut first = true;
         let mut hint = 0;
-        while let Some(key) = self.scanner.next_key(&mut first)? {
-            self.field(&key, fields, list, place, &mut hint)?;
+        while self.scanner.next_member(&mut first)? {
+            // Fields come in the same order nearly always; those that may be missing are passed over.
+            let next = fields.entries[hint..].iter().take(3);
+            let mut found = None;
+            for (skipped, (name, node)) in next.enumerate() {
+                if self.scanner.is_key(name)? {
+                    found = Some((skipped, name, node));
+                    break;
+                }
+            }
+            if let Some((skipped, name, node)) = found {
+                hint += skipped + 1;
+                self.value(name, node, list, place)?;
+            } else {
+                let key = self.scanner.key()?;
+                self.field(&key, fields, list, place, &mut hint)?;
+            }
         }
         Ok(())
     }
 
-    /// One field's value. Fields come in the same order nearly always, so `hint` is right nearly always.
+    /// The field of a key that was not expected here; `hint` is where to go on.
     fn field(
         &mut self,
         key: &str,
@@ -340,15 +355,16 @@ impl<'a> PageParser<'_, '_, 'a> {
         hint: &mut usize,
     ) -> Result<(), PageError> {
         let entries = &fields.entries;
-        let index = match entries.get(*hint) {
-            Some((name, _)) if name == key => Some(*hint),
-            _ => entries.iter().position(|(name, _)| name == key),
-        };
-        let Some(index) = index else {
+        let Some(index) = entries.iter().position(|(name, _)| name == key) else {
             return self.unknown(key, fields.is_wrapper, list, place);
         };
         *hint = index + 1;
-        match &entries[index].1 {
+        self.value(key, &entries[index].1, list, place)
+    }
+
+    /// A known field's value.
+    fn value(&mut self, key: &str, node: &Node, list: usize, place: &Place<'_>) -> Result<(), PageError> {
+        match node {
             Node::Known => Ok(self.scanner.skip()?),
             Node::Text(slot) => {
                 let value = match self.scanner.kind()? {

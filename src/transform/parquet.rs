@@ -10,6 +10,7 @@ use parquet::{
         metadata::{KeyValue, SortingColumn},
         properties::{EnabledStatistics, WriterProperties},
     },
+    schema::types::ColumnPath,
 };
 
 use super::shape::Shape;
@@ -54,13 +55,17 @@ pub(super) fn write(shape: &Shape, rows: &RecordBatch, provenance: &Provenance) 
         .iter()
         .map(|&index| SortingColumn { column_idx: index as i32, descending: false, nulls_first: true })
         .collect();
-    let properties = WriterProperties::builder()
+    let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_sorting_columns(Some(sorting))
-        .set_key_value_metadata(Some(provenance.metadata(shape)))
-        .build();
+        .set_key_value_metadata(Some(provenance.metadata(shape)));
+    for column in shape.columns.iter().filter(|column| !column.is_repetitive()) {
+        // A dictionary of values that hardly repeat costs time and space.
+        properties = properties.set_column_dictionary_enabled(ColumnPath::from(column.name.as_str()), false);
+    }
+    let properties = properties.build();
     // Parquet's own types say all there is; the Arrow schema would repeat it in every small file.
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     let mut writer = ArrowWriter::try_new_with_options(Vec::new(), rows.schema(), options)?;

@@ -405,7 +405,7 @@ async fn list(bucket: &dyn Bucket, endpoint: &str, selectors: &Selectors) -> Res
     }
     let mut keys = Vec::new();
     for prefix in prefixes {
-        keys.extend(bucket.list(&prefix, None).await?.into_iter().map(|object| object.key));
+        keys.extend(bucket.list_keys(&prefix).await?);
     }
     Ok(keys)
 }
@@ -441,9 +441,14 @@ fn check_envelope<'a>(
         (batch.batch_id.as_str(), batch.partition.endpoint(), batch.partition.season(), batch.partition.round());
     let of_page = (metadata.batch_id.as_ref(), metadata.endpoint.as_ref(), metadata.season, metadata.round);
     if of_key != of_page || page != metadata.page {
+        let of = |part: Option<String>| part.unwrap_or_else(|| "none".to_owned());
         return Err(wrong(format!(
-            "its metadata says it is page {} of {} season {:?} round {:?} batch {}",
-            metadata.page, metadata.endpoint, metadata.season, metadata.round, metadata.batch_id
+            "its metadata says page {} of endpoint {}, season {}, round {}, batch {}",
+            metadata.page,
+            metadata.endpoint,
+            of(metadata.season.map(|season| season.to_string())),
+            of(metadata.round.map(|round| round.to_string())),
+            metadata.batch_id
         )));
     }
     Ok(metadata)

@@ -28,7 +28,7 @@ pub struct Table {
 impl Rows<'_> {
     /// How many different keys the rows have, and how many rows were refused: what a listing's `total` adds up to.
     pub fn distinct_keys(&self) -> usize {
-        let mut keys = self.sort_keys();
+        let (_, mut keys) = self.sort_keys();
         keys.sort_unstable();
         keys.dedup();
         keys.len()
@@ -39,9 +39,17 @@ impl Rows<'_> {
     /// # Errors
     /// Arrow refuses the columns; that would be a bug.
     pub fn finish(self) -> Result<Table, arrow::error::ArrowError> {
-        let keys = self.sort_keys();
+        let (bits, keys) = self.sort_keys();
         let mut order: Vec<u32> = (0..self.len as u32).collect();
-        if !keys.is_sorted() {
+        if keys.is_sorted() {
+            // As the API sends most listings.
+        } else if bits <= u32::BITS {
+            // One number with the row in its lower half sorts fastest.
+            let mut rows: Vec<u64> =
+                keys.iter().zip(&order).map(|(&key, &row)| ((key as u64) << 32) | u64::from(row)).collect();
+            rows.sort_unstable();
+            order = rows.into_iter().map(|row| row as u32).collect();
+        } else {
             order.sort_by_key(|&row| keys[row as usize]);
         }
         if !self.pages.is_sorted_by_key(|&(_, offset)| offset) {
@@ -98,12 +106,15 @@ impl Rows<'_> {
         Ok(String::from_utf8_lossy(&writer.into_inner()).trim_end().to_owned())
     }
 
-    /// The natural key of each row as one number that sorts like it.
-    fn sort_keys(&self) -> Vec<u128> {
+    /// The natural key of each row as one number that sorts like it, and how many bits the numbers need.
+    fn sort_keys(&self) -> (u32, Vec<u128>) {
         let mut keys = vec![0u128; self.len];
         let mut used = 0;
         for &index in &self.shape.key {
             let (bits, parts) = self.columns[index].sort_keys();
+            if bits == 0 {
+                continue;
+            }
             if used + bits > u128::BITS {
                 // Ranks take the place of a key that has grown too wide; there are fewer than 2^32 rows.
                 let mut distinct = keys.clone();
@@ -119,7 +130,7 @@ impl Rows<'_> {
             }
             used += bits;
         }
-        keys
+        (used, keys)
     }
 
     /// The unknown fields of each row as a JSON object, fields in order of their paths.

@@ -49,39 +49,42 @@ pub(super) fn date(text: &str) -> Option<i32> {
 
 /// `1:36.551`, `2:05:05.152`, `16:44.718`, `53.904` or `1:36` to milliseconds.
 pub(super) fn millis(text: &str) -> Option<i64> {
-    let (whole, fraction) = match text.split_once('.') {
-        Some((whole, fraction)) => (whole, Some(fraction)),
-        None => (text, None),
+    // One pass: the seconds so far, the digits of the unit at hand, which unit it is.
+    let (mut seconds, mut unit, mut digits, mut units) = (0i64, 0i64, 0, 1);
+    let bytes = text.as_bytes();
+    let mut millis = 0;
+    let is_complete = |unit: i64, digits: i32, units: i32| {
+        if units == 1 { (1..=6).contains(&digits) } else { digits == 2 && unit < 60 }
     };
-    let mut seconds = 0i64;
-    let mut units = 0;
-    for unit in whole.split(':') {
-        units += 1;
-        let valid = if units == 1 {
-            (1..=6).contains(&unit.len())
-        } else {
-            unit.len() == 2 && unit.as_bytes().first().is_some_and(|&tens| tens < b'6')
-        };
-        if !valid || units > 3 {
-            return None;
-        }
-        for digit in unit.bytes() {
-            if !digit.is_ascii_digit() {
-                return None;
+    for (index, &byte) in bytes.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => {
+                digits += 1;
+                if digits > 6 {
+                    return None;
+                }
+                unit = unit * 10 + i64::from(byte - b'0');
             }
+            b':' if units < 3 && is_complete(unit, digits, units) => {
+                seconds = (seconds + unit) * 60;
+                (unit, digits, units) = (0, 0, units + 1);
+            }
+            b'.' => {
+                millis = fraction(&bytes[index + 1..])?;
+                break;
+            }
+            _ => return None,
         }
-        seconds = seconds * 60 + integer(unit)?;
     }
-    let mut millis = 0i64;
-    if let Some(fraction) = fraction {
-        if !(1..=3).contains(&fraction.len()) || !fraction.bytes().all(|b| b.is_ascii_digit()) {
-            return None;
-        }
-        for index in 0..3 {
-            millis = millis * 10 + fraction.as_bytes().get(index).map_or(0, |digit| i64::from(digit - b'0'));
-        }
+    is_complete(unit, digits, units).then(|| (seconds + unit) * 1000 + millis)
+}
+
+/// One to three digits behind a point, as thousandths.
+fn fraction(digits: &[u8]) -> Option<i64> {
+    if !(1..=3).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
     }
-    Some(seconds * 1000 + millis)
+    Some((0..3).fold(0, |sum, index| sum * 10 + digits.get(index).map_or(0, |digit| i64::from(digit - b'0'))))
 }
 
 #[cfg(test)]

@@ -75,7 +75,8 @@ mod tests {
         let sql = "select\n    id,\n    driver_ref\nfrom d.t";
         let unknown = "Unknown expression identifier `driver_ref` in scope SELECT id, driver_ref FROM d.t";
         assert_eq!(find(unknown, sql), Some((sql.find("driver_ref").unwrap(), "driver_ref")));
-        let syntax = "Syntax error: failed at position 30 (froom) (line 2, col 1): froom t where a = 1. Expected one of: token";
+        let syntax =
+            "Syntax error: failed at position 30 (froom) (line 2, col 1): froom t where a = 1. Expected one of: token";
         assert_eq!(find(syntax, "select 1\nfroom t where a = 1"), Some((9, "froom")));
         assert_eq!(find("Memory limit exceeded", sql), None);
     }

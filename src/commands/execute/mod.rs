@@ -116,8 +116,14 @@ fn with_worker<R>(
     let defer = deferral(plan.selection, &workspace, state, &mut prepared)?;
     let resolver = Resolver::new(&workspace, ids.clone(), plan.execution.empty, defer);
     let compiler = Compiler::new(&workspace, &resolver, &lines);
-    let worker =
-        node::NodeWorker { plan, workspace: &workspace, compiler: &compiler, prepared: &prepared, lines: &lines };
+    let worker = node::NodeWorker {
+        plan,
+        workspace: &workspace,
+        compiler: &compiler,
+        resolver: &resolver,
+        prepared: &prepared,
+        lines: &lines,
+    };
     work(&worker, &ids).map(Some)
 }
 
@@ -272,6 +278,8 @@ fn finish(
     args.insert("invocation_command".into(), json!(format!("chpipe {}", plan.command)));
     let document =
         RunResults { invocation: &context.invocation, results, elapsed: started.elapsed().as_secs_f64(), args };
+    let json = document.json();
+    context.journal.add_nodes(json["results"].as_array().map(Vec::as_slice).unwrap_or_default());
     write_run_results(&document, target_path)
         .map_err(|source| Error::Io { path: target_path.join("run_results.json"), source })?;
     Ok(())

@@ -200,10 +200,8 @@ impl NodeWorker<'_> {
 
     fn execute(&self, running: &Running<'_>) -> Result<Done, Failure> {
         self.execute_unplaced(running).map_err(|mut failure| {
-            let place = running
-                .compiled
-                .as_ref()
-                .and_then(|compiled| locate::place(&failure.message, running.node, compiled));
+            let place =
+                running.compiled.as_ref().and_then(|compiled| locate::place(&failure.message, running.node, compiled));
             failure.details.splice(0..0, place);
             failure
         })

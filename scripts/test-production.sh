@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# The parts around the binary, each by the program that will read it: compose stack, Prometheus, dashboards, Airflow, Superset.
+# CHPIPE_BIN names the binary (default: target/debug/chpipe); CHPIPE_TEST_SKIPS a file for what this machine cannot run.
+# test-production.sh [PART...]: compose metrics airflow superset; all where none is named.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+[ "$#" -gt 0 ] || set -- compose metrics airflow superset
+CHPIPE_BIN=${CHPIPE_BIN:-$PWD/target/debug/chpipe}
+export CHPIPE_BIN
+debian=$PWD/.cache/debian
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+skip() { echo "skipped: $1" | tee -a "${CHPIPE_TEST_SKIPS:-/dev/null}"; }
+
+compose() {
+    local tools
+    tools=$(scripts/python-env.sh tools)
+    "$tools/bin/python" tests/production/check_compose.py
+    # podman-compose resolves includes, anchors and variables as an engine would, but insists on a podman to ask for its version.
+    printf '#!/bin/sh\necho podman version 5.4.0\n' > "$work/podman"
+    chmod +x "$work/podman"
+    "$tools/bin/podman-compose" --podman-path "$work/podman" --env-file docker/dev.env -f compose.yaml config > "$work/compose.yml"
+    grep -q 'airflow-dev-only@postgres' "$work/compose.yml"
+    ! "$tools/bin/podman-compose" --podman-path "$work/podman" --env-file .env.example -f docker/compose.yml config > "$work/empty.log" 2>&1
+    grep -q 'set CLICKHOUSE_PASSWORD in .env' "$work/empty.log"
+    echo 'compose.yaml resolves with docker/dev.env, and refuses an empty .env'
+}
+
+metrics() {
+    local tools
+    tools=$(scripts/python-env.sh tools)
+    "$tools/bin/python" docker/grafana/dashboards.py --check
+    scripts/fetch-debian.sh prometheus prometheus-alertmanager prometheus-pushgateway
+    if [ ! -x "$debian/usr/bin/promtool" ]; then
+        skip 'Prometheus configuration: no promtool'
+        return
+    fi
+    PATH=$debian/usr/bin:$PATH
+    promtool check config docker/prometheus/prometheus.yml
+    promtool check rules docker/prometheus/rules/*.yml
+    promtool test rules docker/prometheus/tests/*.yml
+    # Debian's amtool is older than url_file; the address is all that is replaced.
+    sed 's#url_file: .*#url: http://127.0.0.1:1/#' docker/alertmanager/alertmanager.yml > "$work/alertmanager.yml"
+    amtool check-config "$work/alertmanager.yml"
+    "$tools/bin/python" tests/production/check_metrics.py "$debian/usr/bin/promtool"
+    tests/production/scrape.sh "$work"
+}
+
+airflow() { tests/production/airflow.sh "$work"; }
+
+superset() { tests/production/superset.sh "$work"; }
+
+for part in "$@"; do
+    printf '\n== %s (%ss)\n' "$part" "$SECONDS"
+    "$part"
+done

@@ -1,0 +1,1 @@
+SELECT driver, points FROM raw.raw_t ORDER BY ALL;

@@ -1,0 +1,1 @@
+SELECT round, sum(points) FROM raw.raw_t GROUP BY round;

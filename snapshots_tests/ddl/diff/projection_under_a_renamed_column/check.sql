@@ -1,0 +1,1 @@
+SELECT driver_id, nr FROM raw.raw_t ORDER BY ALL;

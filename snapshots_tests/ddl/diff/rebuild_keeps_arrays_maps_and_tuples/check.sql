@@ -1,0 +1,1 @@
+SELECT id, l, s, m, f FROM raw.raw_t ORDER BY id;

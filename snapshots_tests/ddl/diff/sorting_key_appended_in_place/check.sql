@@ -1,0 +1,1 @@
+SELECT driver_id, lap FROM raw.raw_t;

@@ -1,0 +1,1 @@
+SELECT toUnixTimestamp64Milli(assumeNotNull(car)) FROM raw.raw_t;

@@ -1,0 +1,48 @@
+//! What can be wrong with specs, templates and the schemas they meet.
+
+use std::path::PathBuf;
+
+use crate::{error::Location, schema::MergeError};
+
+/// A spec, template or schema that no DDL can be made from.
+#[derive(Debug, thiserror::Error)]
+pub enum DdlError {
+    #[error("the table spec is not valid: {reason}")]
+    Spec { reason: String, location: Location },
+    #[error("cannot read `{}`", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("template `{template}` is not valid: {reason}")]
+    Template { template: String, reason: String },
+    #[error("the files of `{dataset}` do not fit in one table")]
+    Merge { dataset: String, source: MergeError },
+    #[error(
+        "the spec of `{dataset}` names column `{column}` in {place}, which neither its Parquet files nor the spec define"
+    )]
+    UnknownColumn { dataset: String, column: String, place: &'static str, location: Option<Location> },
+    #[error("column `{column}` of `{dataset}` cannot be part of a sorting key: it is {kind}")]
+    KeyType { dataset: String, column: String, kind: String },
+}
+
+impl DdlError {
+    pub fn location(&self) -> Option<Location> {
+        match self {
+            Self::Spec { location, .. } => Some(location.clone()),
+            Self::Io { path, .. } => Some(Location::file(path)),
+            Self::UnknownColumn { location, .. } => location.clone(),
+            _ => None,
+        }
+    }
+
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Merge { dataset, source } => Some(format!(
+                "choose a type in ddl/tables/{dataset}.yml: `columns: {{{}: {{type: Nullable(String)}}}}`",
+                source.column
+            )),
+            Self::KeyType { dataset, column, .. } => Some(format!(
+                "leave `{column}` out of `natural_key` in ddl/tables/{dataset}.yml, or give `order_by` yourself"
+            )),
+            _ => None,
+        }
+    }
+}

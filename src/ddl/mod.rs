@@ -1,0 +1,16 @@
+//! DDL as values: the wanted objects from Parquet schemas and specs, CREATE text from Tera templates, and the typed
+//! difference between what is live and what is wanted. In: schemas, specs; out: SQL text and changes. It never runs a
+//! statement.
+
+mod diff;
+mod error;
+mod spec;
+mod templates;
+mod wanted;
+
+pub use diff::{Alteration, ChangeClass, Conversion, DiffHints, Rebuild, TableDiff, ViewDiff, diff_table, diff_view};
+pub use error::DdlError;
+pub use spec::{ColumnSpec, IndexSpec, TableSpec, read_specs};
+pub use templates::{HIDDEN, Templates};
+pub(crate) use wanted::BATCH_ID;
+pub use wanted::{Dataset, HiveColumn, WantedOptions, hive_columns, load_select, wanted_objects};

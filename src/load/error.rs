@@ -1,0 +1,51 @@
+//! What can go wrong while objects are loaded.
+
+use crate::{ddl::DdlError, engine::EngineError, migrate::MigrateError};
+
+/// A load that cannot begin, or that stopped. An object that alone cannot be loaded is no error: it is reported.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+    #[error(transparent)]
+    Ddl(#[from] DdlError),
+    #[error("`{table}` does not exist")]
+    NoTable { table: String },
+    #[error("`{table}` has no column `{column}`, which files of `{dataset}` have")]
+    NoColumn { table: String, column: String, dataset: String },
+    #[error("no object of Silver matches `{key}`")]
+    NoObject { key: String },
+    #[error("there is no dataset `{name}`")]
+    NoDataset { name: String },
+    #[error("load mode `{mode}` is not known")]
+    Mode { mode: String },
+    #[error("queue mode needs a ZooKeeper or Keeper, and this warehouse has none")]
+    NoKeeper,
+    #[error("interrupted; the next `chpipe load` goes on")]
+    Interrupted,
+}
+
+impl LoadError {
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Engine(error) => error.hint(),
+            Self::Migrate(error) => error.hint(),
+            Self::Ddl(error) => error.hint(),
+            Self::NoTable { .. } | Self::NoColumn { .. } => Some("run `chpipe migrate` first".into()),
+            Self::NoObject { .. } => Some("`chpipe load status` lists the objects".into()),
+            Self::Mode { .. } => Some("use `batch` or `queue`".into()),
+            Self::NoKeeper => Some("name one: CHPIPE_ZOOKEEPER=host:2181, or `zookeeper` in [engine] of chpipe.toml; or load with `--mode batch`".into()),
+            _ => None,
+        }
+    }
+
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Interrupted => 130,
+            Self::Migrate(error) => error.exit_code(),
+            _ => 2,
+        }
+    }
+}

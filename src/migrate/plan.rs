@@ -1,0 +1,182 @@
+//! A plan: what would be done, why, at what cost, in which statements. Serialisable, so that it can be reviewed and
+//! applied later. It holds no credentials.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::{ddl::ChangeClass, schema::Relation};
+
+/// Changes with the meaning of what is in a plan file.
+pub(super) const PLAN_FORMAT: u32 = 1;
+
+/// All changes between the warehouse and what is wanted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Plan {
+    pub format: u32,
+    /// `20261123T041500_1f0c2a`: time and content.
+    pub id: String,
+    pub made_at: DateTime<Utc>,
+    /// Of the live objects that the plan looked at: a plan applies to that warehouse alone.
+    pub fingerprint: String,
+    pub changes: Vec<PlannedChange>,
+    /// What a reader should know and nobody has to do.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// The dearest class of change in it.
+    pub fn class(&self) -> Option<ChangeClass> {
+        self.changes.iter().map(|change| change.class).max()
+    }
+
+    /// All statements in order, as they are shown.
+    pub fn statements(&self) -> impl Iterator<Item = String> + '_ {
+        self.changes.iter().flat_map(|change| change.steps.iter().flat_map(Step::sql))
+    }
+
+    /// The checksum of its statements; the times that name kept tables aside, equal for equal plans.
+    pub fn steps_checksum(&self) -> String {
+        let changes: Vec<_> = self
+            .changes
+            .iter()
+            .map(|change| {
+                let steps: Vec<Step> = change
+                    .steps
+                    .iter()
+                    .map(|step| match step {
+                        Step::Rebuild(step) => {
+                            let old = Relation::new(&step.old.database, "");
+                            Step::Rebuild(Box::new(RebuildStep { old, ..(**step).clone() }))
+                        }
+                        step => step.clone(),
+                    })
+                    .collect();
+                (&change.object, steps)
+            })
+            .collect();
+        checksum(&serde_json::to_string(&changes).unwrap_or_default())
+    }
+
+    /// The checksum of everything it does.
+    pub fn checksum(&self) -> String {
+        checksum(&serde_json::to_string(&self.changes).unwrap_or_default())
+    }
+}
+
+/// What is to be done to one object.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PlannedChange {
+    /// `raw.raw_results`, or a migration file's name.
+    pub object: String,
+    /// `table`, `view`, `database`, `named collection`, `migration file`.
+    pub kind: String,
+    pub action: Action,
+    pub class: ChangeClass,
+    /// One line a difference: `+ column points Float64`.
+    pub summary: Vec<String>,
+    /// Why it is done, or why it cannot be done more cheaply.
+    pub why: Vec<String>,
+    /// Rows and bytes that are rewritten or copied.
+    pub rows: u64,
+    pub bytes: u64,
+    /// Objects that read from it.
+    pub dependents: Vec<String>,
+    /// What would be lost: empty for a safe change.
+    pub destructive: Vec<String>,
+    pub steps: Vec<Step>,
+}
+
+/// What happens to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    Create,
+    Alter,
+    Replace,
+    Rebuild,
+    Recreate,
+    Run,
+}
+
+impl std::fmt::Display for Action {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Create => "create",
+            Self::Alter => "alter",
+            Self::Replace => "replace",
+            Self::Rebuild => "rebuild",
+            Self::Recreate => "recreate",
+            Self::Run => "run",
+        })
+    }
+}
+
+/// One step of a change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// One statement.
+    Sql(String),
+    /// A statement whose [`crate::ddl::HIDDEN`] values are the credentials of this collection.
+    Collection {
+        name: String,
+        sql: String,
+    },
+    Rebuild(Box<RebuildStep>),
+}
+
+impl Step {
+    /// What it runs, for a reader; credentials hidden.
+    pub fn sql(&self) -> Vec<String> {
+        match self {
+            Self::Sql(sql) | Self::Collection { sql, .. } => vec![sql.clone()],
+            Self::Rebuild(step) => step.sql(),
+        }
+    }
+}
+
+/// A table that is filled beside the live one and takes its place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RebuildStep {
+    pub live: Relation,
+    /// Where the new table is filled.
+    pub shadow: Relation,
+    /// What the old table is called afterwards.
+    pub old: Relation,
+    /// CREATE of the new table, under the shadow's name.
+    pub create: String,
+    /// Column of the new table and the expression over the old one that fills it.
+    pub columns: Vec<(String, String)>,
+    /// The new table's partition expression, for the verification.
+    pub partition_by: Option<String>,
+    /// The copy of one partition, for a reader.
+    pub copy: String,
+    pub exchange: String,
+    /// Days that the old table is kept; the project's retention where not given.
+    pub keep_days: Option<u32>,
+}
+
+impl RebuildStep {
+    fn sql(&self) -> Vec<String> {
+        vec![
+            self.create.clone(),
+            format!("-- for each part of {}:\n{}", self.live.plain(), self.copy),
+            format!(
+                "-- count and checksum of every partition are compared, rows that arrived meanwhile are copied\n{}",
+                self.exchange
+            ),
+            format!("-- kept for `chpipe migrate undo`\nRENAME TABLE {} TO {}", self.shadow, self.old),
+        ]
+    }
+}
+
+/// Hex SHA-256, the checksum of everything the ledger records.
+pub(crate) fn checksum(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,670 @@
+//! From what is wanted and what is live to a plan. In: wanted objects, a session to read with; out: a [`Plan`]. It runs
+//! SELECTs and nothing else, so that `--dry-run` and `--check` change nothing.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    ddl::{
+        Alteration, ChangeClass, Conversion, Dataset, DiffHints, Rebuild, TableDiff, TableSpec, Templates, ViewDiff,
+        WantedOptions, diff_table, diff_view, wanted_objects,
+    },
+    engine::{Capabilities, Session, quote_identifier, quote_string},
+    schema::{MaterializedView, NamedCollection, Relation, SchemaObject, Table, parse_create},
+};
+
+use super::{
+    MigrateError,
+    live::{Live, LiveObject, normalise},
+    plan::{Action, PLAN_FORMAT, Plan, PlannedChange, RebuildStep, Step, checksum},
+    rows::{number, rows, text},
+    state,
+};
+
+/// What the warehouse should hold.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    pub datasets: &'a [(Dataset, TableSpec)],
+    pub options: &'a WantedOptions,
+    pub templates: &'a Templates,
+    pub state_database: &'a str,
+    /// The collection of the Silver bucket, where DDL has to make it.
+    pub named_collection: Option<NamedCollection>,
+    /// Objects in which data may be lost.
+    pub allow_destructive: &'a [String],
+}
+
+/// Plans the way from the live warehouse to the wanted one.
+///
+/// # Errors
+/// A spec that ClickHouse does not take, an object that cannot be changed safely, a server that cannot be asked.
+pub fn make_plan(
+    session: &mut dyn Session,
+    capabilities: &Capabilities,
+    wanted: &Wanted<'_>,
+) -> Result<Plan, MigrateError> {
+    let raw_database = wanted.options.database.as_str();
+    let mut databases = vec![raw_database, wanted.state_database];
+    databases.dedup();
+    let live = Live::read(session, &databases, capabilities)?;
+    let mut planner = Planner { session, wanted, live: &live, changes: Vec::new(), notes: Vec::new() };
+    for name in &databases {
+        planner.database(name)?;
+    }
+    planner.named_collection()?;
+
+    let empty = TableSpec::default();
+    let mut objects: Vec<(SchemaObject, &TableSpec)> = state::state_tables(wanted.state_database)
+        .into_iter()
+        .chain([state::batches_table(raw_database)])
+        .map(|table| (SchemaObject::Table(table), &empty))
+        .collect();
+    for (dataset, spec) in wanted.datasets {
+        for object in wanted_objects(dataset, spec, wanted.options)? {
+            objects.push((object, spec));
+        }
+    }
+    let statements = objects
+        .iter()
+        .map(|(object, _)| Ok((object_name(object).plain(), wanted.templates.create(object)?)))
+        .collect::<Result<Vec<_>, MigrateError>>()?;
+    let formatted = normalise(planner.session, &statements)?;
+    for (((object, spec), formatted), (_, create)) in objects.iter().zip(&formatted).zip(statements) {
+        planner.object(object, &parse_create(formatted)?, create, spec)?;
+    }
+    let Planner { changes, notes, .. } = planner;
+    let made_at = chrono::Utc::now();
+    let mut plan =
+        Plan { format: PLAN_FORMAT, id: String::new(), made_at, fingerprint: fingerprint(&live), changes, notes };
+    plan.id = format!("{}_{}", made_at.format("%Y%m%dT%H%M%S%3f"), &plan.checksum()[..8]);
+    Ok(plan)
+}
+
+/// What identifies the state of the warehouse that a plan was made for.
+pub(crate) fn fingerprint(live: &Live) -> String {
+    let mut text = live.databases.join(",");
+    for (relation, object) in &live.objects {
+        // The lock and the ledger change with every command.
+        if !matches!(relation.name.as_str(), "lock" | "migrations" | "migration_steps" | "loads" | "runs") {
+            text.push_str(&format!("\n{}: {}", relation.plain(), object.create_text));
+        }
+    }
+    checksum(&text)
+}
+
+fn object_name(object: &SchemaObject) -> &Relation {
+    static NONE: std::sync::LazyLock<Relation> = std::sync::LazyLock::new(|| Relation::new("", ""));
+    match object {
+        SchemaObject::Table(table) => &table.name,
+        SchemaObject::MaterializedView(view) => &view.name,
+        SchemaObject::View(view) => &view.name,
+        SchemaObject::Database { .. } | SchemaObject::NamedCollection(_) => &NONE,
+    }
+}
+
+struct Planner<'a> {
+    session: &'a mut dyn Session,
+    wanted: &'a Wanted<'a>,
+    live: &'a Live,
+    changes: Vec<PlannedChange>,
+    notes: Vec<String>,
+}
+
+/// A change with nothing but its name.
+fn change(object: &str, kind: &str, action: Action, class: ChangeClass) -> PlannedChange {
+    PlannedChange {
+        object: object.to_owned(),
+        kind: kind.to_owned(),
+        action,
+        class,
+        summary: Vec::new(),
+        why: Vec::new(),
+        rows: 0,
+        bytes: 0,
+        dependents: Vec::new(),
+        destructive: Vec::new(),
+        steps: Vec::new(),
+    }
+}
+
+impl Planner<'_> {
+    fn database(&mut self, name: &str) -> Result<(), MigrateError> {
+        if self.live.databases.iter().any(|live| live == name) {
+            return Ok(());
+        }
+        let sql = self.wanted.templates.create(&SchemaObject::Database { name: name.to_owned(), engine: None })?;
+        let mut planned = change(name, "database", Action::Create, ChangeClass::MetadataOnly);
+        planned.steps.push(Step::Sql(sql));
+        self.changes.push(planned);
+        Ok(())
+    }
+
+    fn named_collection(&mut self) -> Result<(), MigrateError> {
+        let Some(collection) = &self.wanted.named_collection else { return Ok(()) };
+        if self.live.named_collections.as_ref().is_some_and(|names| names.contains(&collection.name)) {
+            return Ok(());
+        }
+        let sql = self.wanted.templates.create(&SchemaObject::NamedCollection(collection.clone()))?;
+        let mut planned = change(&collection.name, "named collection", Action::Create, ChangeClass::MetadataOnly);
+        planned.why.push("S3 tables name it instead of holding credentials".into());
+        planned.steps.push(Step::Collection { name: collection.name.clone(), sql });
+        self.changes.push(planned);
+        Ok(())
+    }
+
+    /// One table or view: `pretty` as chpipe writes it, `wanted` as the server formats it.
+    fn object(
+        &mut self,
+        pretty: &SchemaObject,
+        wanted: &SchemaObject,
+        create: String,
+        spec: &TableSpec,
+    ) -> Result<(), MigrateError> {
+        let name = object_name(wanted);
+        let Some(live) = self.live.objects.get(name) else {
+            let mut planned = change(&name.plain(), kind_of(wanted), Action::Create, ChangeClass::MetadataOnly);
+            if let SchemaObject::Table(table) = wanted {
+                planned.summary = created_summary(table);
+            }
+            planned.steps.push(Step::Sql(create));
+            self.changes.push(planned);
+            return Ok(());
+        };
+        match (&live.object, wanted, pretty) {
+            (SchemaObject::Table(current), SchemaObject::Table(table), SchemaObject::Table(pretty)) => {
+                self.table(live, current, table, pretty, spec)
+            }
+            (SchemaObject::MaterializedView(current), SchemaObject::MaterializedView(view), _) => {
+                self.view(live, current, view, create)
+            }
+            _ => Err(MigrateError::Unsafe {
+                object: name.plain(),
+                reason: format!("it is a {} and is to be a {}", kind_of(&live.object), kind_of(wanted)),
+                hint: Some("rename or drop the object that is in the way, then run again".into()),
+            }),
+        }
+    }
+
+    fn table(
+        &mut self,
+        live: &LiveObject,
+        current: &Table,
+        table: &Table,
+        pretty: &Table,
+        spec: &TableSpec,
+    ) -> Result<(), MigrateError> {
+        let hints = DiffHints { renames: spec.renames.clone(), drop: spec.drop.clone() };
+        for column in &current.columns {
+            let renamed = spec.renames.contains_key(&column.name);
+            if table.column(&column.name).is_none()
+                && !renamed
+                && !spec.drop.contains(&column.name)
+                && current.engine.is_merge_tree()
+            {
+                self.notes.push(format!(
+                    "{} has column {}, which no file and no spec has any more; it stays",
+                    table.name.plain(),
+                    column.name
+                ));
+            }
+        }
+        match diff_table(current, table, &hints) {
+            TableDiff::Same => {}
+            TableDiff::Alter(alterations) => self.alter(live, table, alterations)?,
+            TableDiff::Replace { reasons } => self.replace(live, current, table, pretty, reasons)?,
+            TableDiff::Rebuild(rebuild) => self.rebuild(live, current, &rebuild, spec.retention_days)?,
+        }
+        Ok(())
+    }
+
+    fn alter(&mut self, live: &LiveObject, table: &Table, alterations: Vec<Alteration>) -> Result<(), MigrateError> {
+        let class = alterations.iter().map(Alteration::class).max().unwrap_or(ChangeClass::MetadataOnly);
+        let mut planned = change(&table.name.plain(), "table", Action::Alter, class);
+        planned.summary = alterations.iter().map(Alteration::summary).collect();
+        planned.dependents = live.dependents.iter().map(Relation::plain).collect();
+        if class == ChangeClass::Mutation {
+            let columns: BTreeSet<&str> = alterations.iter().filter_map(Alteration::rewritten_column).collect();
+            (planned.rows, planned.bytes) = (live.rows, self.column_bytes(&table.name, &columns)?);
+        }
+        for alteration in &alterations {
+            if let Alteration::DropColumn { name } = alteration {
+                planned.destructive.push(format!("column {name} and its values in {} rows", live.rows));
+            }
+            if let Alteration::ModifyTtl { ttl: Some(ttl) } = alteration {
+                let expired = self.expired_rows(&table.name, ttl);
+                if expired > 0 {
+                    planned.destructive.push(format!("{expired} rows that the new TTL has expired already"));
+                }
+            }
+        }
+        let renames: Vec<(String, String)> = alterations
+            .iter()
+            .filter_map(|alteration| match alteration {
+                Alteration::RenameColumn { from, to } => Some((from.clone(), to.clone())),
+                _ => None,
+            })
+            .collect();
+        let views = self.views_after_rename(live, &renames)?;
+        for (view, _) in &views {
+            planned.why.push(format!("the view {} reads a renamed column and is changed with it", view.plain()));
+        }
+        for group in statement_groups(&alterations) {
+            let commands: Vec<String> = group.iter().map(|alteration| alteration.command()).collect();
+            planned.steps.push(Step::Sql(self.wanted.templates.alter(&table.name, &commands)?));
+            if matches!(group.first(), Some(Alteration::RenameColumn { .. })) {
+                for (view, query) in &views {
+                    // Right after the rename: between the two, every insert into the table fails.
+                    let command = format!("MODIFY QUERY {query}");
+                    planned.steps.push(Step::Sql(self.wanted.templates.alter(view, &[command])?));
+                }
+            }
+        }
+        self.changes.push(planned);
+        Ok(())
+    }
+
+    /// What the materialized views over a table have to read after renames of its columns.
+    fn views_after_rename(
+        &mut self,
+        live: &LiveObject,
+        renames: &[(String, String)],
+    ) -> Result<Vec<(Relation, String)>, MigrateError> {
+        let mut views = Vec::new();
+        if renames.is_empty() {
+            return Ok(views);
+        }
+        for dependent in &live.dependents {
+            let Some(view) = self.live_view(dependent)? else { continue };
+            let mut query = view.query.clone();
+            for (from, to) in renames {
+                query = crate::schema::rename_in_query(&query, from, to);
+            }
+            if query != view.query {
+                views.push((view.name, query));
+            }
+        }
+        Ok(views)
+    }
+
+    fn live_view(&mut self, name: &Relation) -> Result<Option<MaterializedView>, MigrateError> {
+        if let Some(object) = self.live.objects.get(name) {
+            return Ok(match &object.object {
+                SchemaObject::MaterializedView(view) => Some(view.clone()),
+                _ => None,
+            });
+        }
+        let sql = format!(
+            "SELECT create_table_query FROM system.tables WHERE database = {} AND name = {}",
+            quote_string(&name.database),
+            quote_string(&name.name)
+        );
+        let found = rows(self.session, &sql)?;
+        let Some(row) = found.first() else { return Ok(None) };
+        Ok(match parse_create(text(row, 0)) {
+            Ok(SchemaObject::MaterializedView(view)) => Some(view),
+            _ => None,
+        })
+    }
+
+    fn replace(
+        &mut self,
+        live: &LiveObject,
+        current: &Table,
+        table: &Table,
+        pretty: &Table,
+        reasons: Vec<String>,
+    ) -> Result<(), MigrateError> {
+        if current.engine.is_merge_tree() {
+            return Err(MigrateError::Unsafe {
+                object: table.name.plain(),
+                reason: format!(
+                    "it is a {} table with {} rows and is to be {}",
+                    current.engine.name, live.rows, table.engine.name
+                ),
+                hint: Some("rename the table that is in the way, then run again".into()),
+            });
+        }
+        let mut planned = change(&table.name.plain(), "table", Action::Replace, ChangeClass::Replace);
+        planned.summary = reasons;
+        planned.dependents = live.dependents.iter().map(Relation::plain).collect();
+        if current.engine.is_s3_queue() {
+            planned.action = Action::Recreate;
+            planned.why.push(
+                "a queue's columns cannot be altered: it starts over under a new Keeper path, and its view skips what \
+                 is loaded"
+                    .into(),
+            );
+            self.recreate_queue(&mut planned, table, pretty)?;
+        } else {
+            planned
+                .why
+                .push(format!("a table over {} holds no rows of its own and cannot be altered", table.engine.name));
+            planned.steps.push(Step::Sql(self.wanted.templates.create_table(pretty, true)?));
+        }
+        self.changes.push(planned);
+        Ok(())
+    }
+
+    /// Detaches the consumer, makes the queue anew. The view comes after it in the plan, with its own change.
+    fn recreate_queue(
+        &mut self,
+        planned: &mut PlannedChange,
+        table: &Table,
+        pretty: &Table,
+    ) -> Result<(), MigrateError> {
+        let view = Relation::new(&table.name.database, table.name.name.replacen("queue_", "mv_", 1));
+        let templates = self.wanted.templates;
+        if self.live.objects.contains_key(&view) {
+            planned.steps.push(Step::Sql(templates.drop(&view, true)?));
+        }
+        planned.steps.push(Step::Sql(templates.drop(&table.name, false)?));
+        planned.steps.push(Step::Sql(templates.create_table(pretty, false)?));
+        Ok(())
+    }
+
+    fn rebuild(
+        &mut self,
+        live: &LiveObject,
+        current: &Table,
+        rebuild: &Rebuild,
+        keep_days: Option<u32>,
+    ) -> Result<(), MigrateError> {
+        let name = current.name.clone();
+        let mut planned = change(&name.plain(), "table", Action::Rebuild, ChangeClass::Rebuild);
+        planned.why = rebuild.reasons.clone();
+        planned.rows = live.rows;
+        planned.bytes = live.bytes;
+        planned.dependents = live.dependents.iter().map(Relation::plain).collect();
+        planned.summary = rebuild_summary(current, rebuild);
+        for dropped in &rebuild.dropped {
+            planned.destructive.push(format!("column {dropped} and its values in {} rows", live.rows));
+        }
+        let mut columns = rebuild.columns.clone();
+        for conversion in &rebuild.conversions {
+            let lost = self.lossy_rows(&name, conversion)?;
+            if lost > 0 {
+                planned.destructive.push(format!(
+                    "the values of {} in {lost} rows: they are no {}, and a default takes their place",
+                    conversion.column, conversion.to
+                ));
+                if let Some(column) = columns.iter_mut().find(|(_, expression)| *expression == conversion.expression())
+                {
+                    column.1 = conversion.lossy_expression();
+                }
+            }
+        }
+        let collapsed = self.collapsed_rows(current, rebuild, &columns)?;
+        if collapsed > 0 {
+            planned.destructive.push(format!(
+                "{collapsed} rows that share the new sorting key with another row: {} keeps one of them",
+                rebuild.table.engine.name
+            ));
+        }
+        self.check_free_space(&name, live.bytes)?;
+        let shadow = Relation::new(&name.database, format!("{}__chp_new", name.name));
+        let stamp = chrono::Utc::now().format("%Y%m%d%H%M%S");
+        let old = Relation::new(&name.database, format!("{}__chp_old_{stamp}", name.name));
+        let mut table = rebuild.table.clone();
+        table.name = shadow.clone();
+        let templates = self.wanted.templates;
+        planned.steps.push(Step::Rebuild(Box::new(RebuildStep {
+            create: templates.create_table(&table, false)?,
+            copy: templates.copy_partition(&name, &shadow, &columns, Some("_part = {part:String}"))?,
+            exchange: templates.exchange(&name, &shadow)?,
+            keep_days,
+            partition_by: rebuild.table.partition_by.clone(),
+            live: name,
+            shadow,
+            old,
+            columns,
+        })));
+        self.changes.push(planned);
+        Ok(())
+    }
+
+    fn view(
+        &mut self,
+        live: &LiveObject,
+        current: &MaterializedView,
+        view: &MaterializedView,
+        create: String,
+    ) -> Result<(), MigrateError> {
+        let templates = self.wanted.templates;
+        // A recreated queue drops its view: it is made again whatever the difference is.
+        let queue = view.name.name.replacen("mv_", "queue_", 1);
+        let dropped = self.changes.iter().any(|change| {
+            change.action == Action::Recreate && change.object == format!("{}.{queue}", view.name.database)
+        });
+        let mut planned = change(&view.name.plain(), "materialized view", Action::Alter, ChangeClass::MetadataOnly);
+        if dropped {
+            planned.action = Action::Recreate;
+            planned.class = ChangeClass::Replace;
+            planned.why.push("its queue is made anew".into());
+            planned.steps.push(Step::Sql(create));
+        } else {
+            match diff_view(current, view) {
+                ViewDiff::Same => return Ok(()),
+                ViewDiff::ModifyQuery => {
+                    planned.summary.push("~ query".into());
+                    let command = format!("MODIFY QUERY {}", view.query);
+                    planned.steps.push(Step::Sql(templates.alter(&view.name, &[command])?));
+                }
+                ViewDiff::Recreate { reason } => {
+                    planned.action = Action::Recreate;
+                    planned.class = ChangeClass::Replace;
+                    planned.why.push(reason);
+                    planned.steps.push(Step::Sql(templates.drop(&view.name, true)?));
+                    planned.steps.push(Step::Sql(create));
+                }
+            }
+        }
+        planned.dependents = live.dependents.iter().map(Relation::plain).collect();
+        self.changes.push(planned);
+        Ok(())
+    }
+
+    /// Compressed bytes of some columns: what a mutation rewrites.
+    fn column_bytes(&mut self, table: &Relation, columns: &BTreeSet<&str>) -> Result<u64, MigrateError> {
+        let list: Vec<String> = columns.iter().map(|name| quote_string(name)).collect();
+        if list.is_empty() {
+            return Ok(0);
+        }
+        let sql = format!(
+            "SELECT sum(bytes) FROM (SELECT if(any(part_type) = 'Compact', any(bytes_on_disk), \
+             sumIf(column_bytes_on_disk, column IN ({}))) AS bytes FROM system.parts_columns WHERE active AND database = {} \
+             AND table = {} GROUP BY name)",
+            list.join(", "),
+            quote_string(&table.database),
+            quote_string(&table.name),
+        );
+        // A compact part has one file for all columns, which is written anew.
+        Ok(rows(self.session, &sql)?.first().map_or(0, |row| number(row, 0)))
+    }
+
+    /// Rows that a TTL would delete at once; 0 where that cannot be asked (a TTL that moves or aggregates).
+    fn expired_rows(&mut self, table: &Relation, ttl: &str) -> u64 {
+        let expression = ttl.strip_suffix(" DELETE").unwrap_or(ttl);
+        let sql = format!("SELECT countIf(({expression}) <= now()) FROM {table}");
+        rows(self.session, &sql).ok().and_then(|rows| rows.first().map(|row| number(row, 0))).unwrap_or_default()
+    }
+
+    /// Rows that do not survive a type change. A conversion that throws is as good as all rows lost.
+    fn lossy_rows(&mut self, table: &Relation, conversion: &Conversion) -> Result<u64, MigrateError> {
+        let sql = format!("SELECT countIf({}), count() FROM {table}", conversion.lossy_condition());
+        match rows(self.session, &sql) {
+            Ok(found) => Ok(found.first().map_or(0, |row| number(row, 0))),
+            Err(error) if error.code().is_some() => Err(MigrateError::Unsafe {
+                object: table.plain(),
+                reason: format!("column {} cannot become {}: {error}", conversion.column, conversion.to),
+                hint: Some("add a column of the new type instead, and fill it with an expression of your own".into()),
+            }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Rows that the engine would merge away under the new sorting key and keeps under the old one.
+    fn collapsed_rows(
+        &mut self,
+        current: &Table,
+        rebuild: &Rebuild,
+        columns: &[(String, String)],
+    ) -> Result<u64, MigrateError> {
+        let merges = |table: &Table| table.engine.name.trim_start_matches("Replicated") != "MergeTree";
+        let key = rebuild.table.sorting_key();
+        let same_key = current.sorting_key() == key && current.partition_by == rebuild.table.partition_by;
+        if !merges(&rebuild.table) || (same_key && merges(current)) {
+            return Ok(0);
+        }
+        let select: Vec<String> = columns
+            .iter()
+            .map(|(name, expression)| format!("{expression} AS {}", quote_identifier(&format!("new_{name}"))))
+            .collect();
+        let named: Vec<String> = columns
+            .iter()
+            .map(|(name, _)| format!("{} AS {}", quote_identifier(&format!("new_{name}")), quote_identifier(name)))
+            .collect();
+        let final_ = if merges(current) { " FINAL" } else { "" };
+        let mut group = key;
+        group.extend(rebuild.table.partition_by.clone());
+        let group: Vec<String> = group.iter().map(|part| part.trim_end_matches(" DESC").to_owned()).collect();
+        let group = if group.is_empty() { "1".to_owned() } else { format!("tuple({})", group.join(", ")) };
+        let sql = format!(
+            "SELECT ifNull(sum(rows - 1), 0) FROM (SELECT count() AS rows FROM (SELECT {} FROM (SELECT {} FROM {}{final_})) \
+             GROUP BY {group})",
+            named.join(", "),
+            select.join(", "),
+            current.name,
+        );
+        Ok(rows(self.session, &sql)?.first().map_or(0, |row| number(row, 0)))
+    }
+
+    /// A rebuild needs the table's size again on its disk.
+    fn check_free_space(&mut self, table: &Relation, bytes: u64) -> Result<(), MigrateError> {
+        let Ok(found) = rows(self.session, "SELECT max(free_space) FROM system.disks") else { return Ok(()) };
+        let free = found.first().map_or(u64::MAX, |row| number(row, 0));
+        if free != 0 && free < bytes.saturating_add(bytes / 5) {
+            return Err(MigrateError::Unsafe {
+                object: table.plain(),
+                reason: format!(
+                    "the rebuild copies {} and the disk has {} free",
+                    crate::printer::human_bytes(bytes),
+                    crate::printer::human_bytes(free)
+                ),
+                hint: Some("free the space, or drop old versions: `chpipe migrate status` lists them".into()),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn kind_of(object: &SchemaObject) -> &'static str {
+    match object {
+        SchemaObject::Database { .. } => "database",
+        SchemaObject::NamedCollection(_) => "named collection",
+        SchemaObject::Table(_) => "table",
+        SchemaObject::MaterializedView(_) => "materialized view",
+        SchemaObject::View(_) => "view",
+    }
+}
+
+fn created_summary(table: &Table) -> Vec<String> {
+    let mut lines = vec![format!("{} columns, {}", table.columns.len(), table.engine)];
+    if let Some(key) = &table.order_by {
+        lines.push(format!("ORDER BY {key}"));
+    }
+    lines
+}
+
+fn rebuild_summary(current: &Table, rebuild: &Rebuild) -> Vec<String> {
+    let mut lines = Vec::new();
+    for column in &rebuild.table.columns {
+        match current.column(&column.name) {
+            None => lines.push(format!("+ column {} {}", column.name, column.kind)),
+            Some(old) if old.kind != column.kind => {
+                lines.push(format!("~ column {}: {} -> {}", column.name, old.kind, column.kind));
+            }
+            Some(_) => {}
+        }
+    }
+    for dropped in &rebuild.dropped {
+        lines.push(format!("- column {dropped}"));
+    }
+    if current.order_by != rebuild.table.order_by {
+        lines.push(format!("~ ORDER BY {}", rebuild.table.order_by.as_deref().unwrap_or("tuple()")));
+    }
+    if current.partition_by != rebuild.table.partition_by {
+        lines.push(format!("~ PARTITION BY {}", rebuild.table.partition_by.as_deref().unwrap_or("nothing")));
+    }
+    if current.engine != rebuild.table.engine {
+        lines.push(format!("~ engine {} -> {}", current.engine, rebuild.table.engine));
+    }
+    lines
+}
+
+/// Which alterations go into one ALTER: what stands in the way of a rename or a new type is dropped first, renames are
+/// alone (later commands use the new names), stored values are kept before the change they are kept from, metadata goes
+/// together, each mutation by itself.
+fn statement_groups(alterations: &[Alteration]) -> Vec<Vec<&Alteration>> {
+    let mut groups: Vec<Vec<&Alteration>> = Vec::new();
+    let drops: Vec<_> = alterations
+        .iter()
+        .filter(|a| {
+            matches!(
+                a,
+                Alteration::DropIndex { .. } | Alteration::DropProjection { .. } | Alteration::DropConstraint { .. }
+            )
+        })
+        .collect();
+    if !drops.is_empty() {
+        groups.push(drops);
+    }
+    let renames: Vec<_> = alterations.iter().filter(|a| matches!(a, Alteration::RenameColumn { .. })).collect();
+    if !renames.is_empty() {
+        groups.push(renames);
+    }
+    for protect in alterations.iter().filter(|a| matches!(a, Alteration::MaterializeColumn { .. })) {
+        groups.push(vec![protect]);
+    }
+    let together = |alteration: &&Alteration| {
+        !matches!(
+            alteration,
+            Alteration::RenameColumn { .. }
+                | Alteration::MaterializeColumn { .. }
+                | Alteration::MaterializeIndex { .. }
+                | Alteration::MaterializeProjection { .. }
+                | Alteration::ModifyTtl { .. }
+                | Alteration::ModifyColumnTtl { .. }
+                | Alteration::CommentTable { .. }
+                | Alteration::ModifySetting { .. }
+                | Alteration::ResetSetting { .. }
+                // Drop before add, in two statements: the server refuses both of one name in one.
+                | Alteration::DropIndex { .. }
+                | Alteration::DropProjection { .. }
+                | Alteration::DropConstraint { .. }
+        )
+    };
+    let settings: Vec<_> = alterations
+        .iter()
+        .filter(|a| matches!(a, Alteration::ModifySetting { .. } | Alteration::ResetSetting { .. }))
+        .collect();
+    // A projection may need a setting, so settings come before it.
+    if !settings.is_empty() {
+        groups.push(settings);
+    }
+    let metadata: Vec<_> = alterations.iter().filter(together).collect();
+    if !metadata.is_empty() {
+        groups.push(metadata);
+    }
+    for alteration in alterations.iter().filter(|a| {
+        matches!(
+            a,
+            Alteration::MaterializeIndex { .. }
+                | Alteration::MaterializeProjection { .. }
+                | Alteration::ModifyTtl { .. }
+                | Alteration::ModifyColumnTtl { .. }
+                | Alteration::CommentTable { .. }
+        )
+    }) {
+        groups.push(vec![alteration]);
+    }
+    groups
+}

@@ -1,0 +1,405 @@
+//! The state of the pipeline as metrics, read from the ledgers, the audit trail and the system tables. In: a session;
+//! out: a [`Registry`]. What was never made (no migration, no load, another project than F1) is left out, not an error.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::{
+    audit::{number, rows, text},
+    metrics::{Kind, Registry, Sample, SampleValue},
+};
+use crate::engine::{EngineError, Session, quote_identifier, quote_string};
+
+/// Upper bounds of the duration buckets, seconds.
+const BOUNDS: [f64; 12] = [0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0];
+/// UNKNOWN_TABLE, UNKNOWN_DATABASE, UNKNOWN_IDENTIFIER: the project has no such thing.
+const NOT_THERE: [i32; 3] = [60, 81, 47];
+/// A round's data should be there this long after its race.
+const ROUND_DUE: &str = "INTERVAL 3 DAY";
+
+/// Where to look.
+#[derive(Debug, Clone)]
+pub struct CollectOptions {
+    /// Of the ledgers and the audit trail.
+    pub state_database: String,
+    /// Of the raw tables.
+    pub raw_database: String,
+    /// Of the models.
+    pub schema: String,
+    pub target: String,
+    /// Requests an hour that the API allows.
+    pub quota: u32,
+    pub now: DateTime<Utc>,
+}
+
+/// Reads everything.
+///
+/// # Errors
+/// The server cannot be asked.
+pub fn collect(session: &mut dyn Session, options: &CollectOptions) -> Result<Registry, EngineError> {
+    let mut collector = Collector { session, options, registry: Registry::default() };
+    let labels = vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("target", options.target.clone())];
+    let sample = Sample { labels, value: SampleValue::Number(1.0) };
+    collector.registry.add("chpipe_info", Kind::Gauge, "Always 1", vec![sample]);
+    collector.runs()?;
+    collector.lake()?;
+    collector.nodes()?;
+    collector.tables()?;
+    collector.rounds()?;
+    Ok(collector.registry)
+}
+
+struct Collector<'a> {
+    session: &'a mut dyn Session,
+    options: &'a CollectOptions,
+    registry: Registry,
+}
+
+impl Collector<'_> {
+    /// Rows of a query; none where a table of it does not exist.
+    fn rows(&mut self, sql: &str) -> Result<Vec<Value>, EngineError> {
+        match rows(self.session, sql) {
+            Err(error) if error.code().is_some_and(|code| NOT_THERE.contains(&code)) => Ok(Vec::new()),
+            found => found,
+        }
+    }
+
+    /// A family of numbers: one sample a row, `labels` and `value` being columns.
+    fn family(
+        &mut self,
+        name: &'static str,
+        kind: Kind,
+        help: &'static str,
+        labels: &[&'static str],
+        sql: &str,
+    ) -> Result<(), EngineError> {
+        let samples = self
+            .rows(sql)?
+            .iter()
+            .filter_map(|row| {
+                let labels = labels.iter().map(|&label| (label, text(row, label))).collect();
+                Some(Sample { labels, value: SampleValue::Number(row["value"].as_f64()?) })
+            })
+            .collect();
+        self.registry.add(name, kind, help, samples);
+        Ok(())
+    }
+
+    fn state(&self, table: &str) -> String {
+        format!("{}.{}", quote_identifier(&self.options.state_database), quote_identifier(table))
+    }
+
+    fn raw(&self, table: &str) -> String {
+        format!("{}.{}", quote_identifier(&self.options.raw_database), quote_identifier(table))
+    }
+
+    fn runs(&mut self) -> Result<(), EngineError> {
+        let runs = self.state("runs");
+        self.family(
+            "chpipe_runs_total",
+            Kind::Counter,
+            "Runs by outcome",
+            &["command", "outcome"],
+            &format!("SELECT command, outcome, count() AS value FROM {runs} FINAL GROUP BY 1, 2 ORDER BY 1, 2"),
+        )?;
+        self.family(
+            "chpipe_last_run_timestamp_seconds",
+            Kind::Gauge,
+            "When the newest run with that outcome ended",
+            &["command", "outcome"],
+            &format!(
+                "SELECT command, outcome, toUnixTimestamp64Milli(max(finished_at)) / 1000 AS value \
+                 FROM {runs} FINAL GROUP BY 1, 2 ORDER BY 1, 2"
+            ),
+        )?;
+        self.family(
+            "chpipe_last_run_duration_seconds",
+            Kind::Gauge,
+            "How long the newest run took",
+            &["command"],
+            &format!(
+                "SELECT command, argMax(toUnixTimestamp64Milli(finished_at) - toUnixTimestamp64Milli(started_at), \
+                 finished_at) / 1000 AS value FROM {runs} FINAL GROUP BY 1 ORDER BY 1"
+            ),
+        )?;
+        // A quota renews within the hour, so what an older run had left says nothing any more.
+        let sql = format!(
+            "SELECT if(max(finished_at) > toDateTime64({}, 3, 'UTC') - INTERVAL 1 HOUR, \
+             argMax(JSONExtractUInt(record, 'quota_remaining'), finished_at), {}) AS value \
+             FROM {runs} FINAL WHERE command = 'extract' AND JSONHas(record, 'quota_remaining') \
+             AND JSONType(record, 'quota_remaining') != 'Null'",
+            quote_string(&self.options.now.format("%Y-%m-%d %H:%M:%S").to_string()),
+            self.options.quota,
+        );
+        self.family("api_rate_limit_remaining", Kind::Gauge, "API requests left in this hour", &[], &sql)?;
+        let migrations = self.state("migrations");
+        self.family(
+            "chpipe_migrations",
+            Kind::Gauge,
+            "Migrations in the ledger by state",
+            &["state"],
+            &format!(
+                "SELECT if(state = 'started', 'running', toString(state)) AS state, count() AS value \
+                 FROM {migrations} FINAL GROUP BY 1 ORDER BY 1"
+            ),
+        )
+    }
+
+    fn lake(&mut self) -> Result<(), EngineError> {
+        let events = self.state("events");
+        let batches = self.raw("batches");
+        self.family(
+            "chpipe_api_requests_total",
+            Kind::Counter,
+            "Requests to the API by outcome",
+            &["endpoint", "outcome"],
+            &format!(
+                "SELECT name AS endpoint, status AS outcome, sum(rows) AS value FROM {events} FINAL \
+                 WHERE event = 'request' GROUP BY 1, 2 ORDER BY 1, 2"
+            ),
+        )?;
+        for (family, kind, help, column, event) in [
+            ("chpipe_api_seconds_total", Kind::Counter, "Time spent extracting", "seconds", "extract"),
+            ("chpipe_pages_total", Kind::Counter, "Pages written to Bronze", "pages", "extract"),
+            (
+                "chpipe_quarantined_rows_total",
+                Kind::Counter,
+                "Rows that could not be typed",
+                "quarantined",
+                "transform",
+            ),
+        ] {
+            self.family(
+                family,
+                kind,
+                help,
+                &["endpoint"],
+                &format!(
+                    "SELECT name AS endpoint, sum({column}) AS value FROM {events} FINAL WHERE event = '{event}' \
+                     GROUP BY 1 ORDER BY 1"
+                ),
+            )?;
+        }
+        for (family, help, column) in [
+            ("chpipe_rows_total", "Rows written by layer", "rows"),
+            ("chpipe_bytes_total", "Bytes written by layer", "bytes"),
+        ] {
+            let lake = format!(
+                "SELECT if(event = 'extract', 'bronze', 'silver') AS layer, toString(name) AS endpoint, \
+                 sum({column}) AS value FROM {events} FINAL WHERE event IN ('extract', 'transform') GROUP BY 1, 2"
+            );
+            let raw = format!(
+                "SELECT 'raw' AS layer, toString(endpoint) AS endpoint, sum({column}) AS value FROM {batches} FINAL \
+                 GROUP BY 1, 2"
+            );
+            let sql = format!("SELECT * FROM ({lake} UNION ALL {raw}) ORDER BY layer, endpoint");
+            self.family(family, Kind::Counter, help, &["layer", "endpoint"], &sql)?;
+        }
+        let loads = self.state("loads");
+        self.family(
+            "chpipe_batches",
+            Kind::Gauge,
+            "Batches by state",
+            &["endpoint", "state"],
+            &format!(
+                "SELECT endpoint, state, sum(n) AS value FROM ( \
+                   SELECT toString(endpoint) AS endpoint, 'complete' AS state, count() AS n FROM {batches} FINAL GROUP BY 1 \
+                   UNION ALL SELECT toString(dataset), 'pending', countIf(state != 'loaded') FROM {loads} FINAL GROUP BY 1 \
+                   UNION ALL SELECT toString(name), 'pending', \
+                     argMax(JSONExtractUInt(detail, 'incomplete') + JSONExtractUInt(detail, 'failed'), started_at) \
+                     FROM {events} FINAL WHERE event IN ('extract', 'transform') GROUP BY event, name \
+                 ) GROUP BY 1, 2 ORDER BY 1, 2"
+            ),
+        )?;
+        // A field that the newest transform of the endpoint did not meet is known by now, or gone.
+        self.family(
+            "chpipe_schema_drift_fields",
+            Kind::Gauge,
+            "Fields of the newest transform that the schema does not know",
+            &["endpoint"],
+            &format!(
+                "SELECT newest.name AS endpoint, countIf(drift.kind != '') AS value FROM \
+                 (SELECT name, argMax(run_id, started_at) AS run_id FROM {events} FINAL WHERE event = 'transform' \
+                   AND pages > 0 GROUP BY name) AS newest \
+                 LEFT JOIN (SELECT run_id, name, kind FROM {events} FINAL WHERE event = 'drift') AS drift \
+                 ON drift.run_id = newest.run_id AND drift.name = newest.name GROUP BY 1 ORDER BY 1"
+            ),
+        )
+    }
+
+    fn nodes(&mut self) -> Result<(), EngineError> {
+        let (events, runs) = (self.state("events"), self.state("runs"));
+        let buckets: Vec<String> = BOUNDS.iter().map(|bound| format!("countIf(seconds <= {bound})")).collect();
+        // Loads and migrations have no time of their own in their ledgers: the run's is theirs.
+        let sql = format!(
+            "SELECT node, command, [{}] AS buckets, count() AS count, sum(seconds) AS sum FROM ( \
+               SELECT splitByChar('.', name)[if(kind = 'test', -2, -1)] AS node, runs.command AS command, seconds \
+               FROM (SELECT name, kind, run_id, seconds FROM {events} FINAL WHERE event = 'node') AS events \
+               INNER JOIN (SELECT run_id, toString(command) AS command FROM {runs} FINAL) AS runs USING run_id \
+               UNION ALL SELECT command AS node, command, \
+                 (toUnixTimestamp64Milli(finished_at) - toUnixTimestamp64Milli(started_at)) / 1000 AS seconds \
+               FROM {runs} FINAL WHERE command IN ('load', 'migrate') \
+             ) GROUP BY 1, 2 ORDER BY 1, 2",
+            buckets.join(", ")
+        );
+        let samples = self
+            .rows(&sql)?
+            .iter()
+            .map(|row| {
+                let cumulative: Vec<u64> =
+                    row["buckets"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+                let mut before = 0;
+                let mut counts: Vec<u64> = Vec::with_capacity(BOUNDS.len() + 1);
+                for count in cumulative.into_iter().chain([number(row, "count")]) {
+                    counts.push(count.saturating_sub(before));
+                    before = count;
+                }
+                let sum = row["sum"].as_f64().unwrap_or_default();
+                Sample {
+                    labels: vec![("node", text(row, "node")), ("command", text(row, "command"))],
+                    value: SampleValue::Histogram { bounds: BOUNDS.to_vec(), counts, sum },
+                }
+            })
+            .collect();
+        self.registry.add(
+            "clickhouse_query_duration_seconds",
+            Kind::Histogram,
+            "Time of a node's statements in the warehouse",
+            samples,
+        );
+        self.family(
+            "chpipe_node_status",
+            Kind::Gauge,
+            "1 for the status of the node's newest run",
+            &["node", "resource_type", "status"],
+            &format!(
+                "SELECT splitByChar('.', name)[if(any(kind) = 'test', -2, -1)] AS node, any(kind) AS resource_type, \
+                 argMax(status, started_at) AS status, 1 AS value FROM {events} FINAL WHERE event = 'node' \
+                 GROUP BY name ORDER BY node"
+            ),
+        )?;
+        self.family(
+            "chpipe_test_failures",
+            Kind::Gauge,
+            "Failing rows of the test's newest run",
+            &["test", "severity"],
+            &format!(
+                "SELECT splitByChar('.', name)[if(any(kind) = 'test', -2, -1)] AS test, \
+                 if(argMax(status, started_at) = 'warn', 'warn', 'error') AS severity, \
+                 argMax(greatest(JSONExtractUInt(detail, 'failures'), toUInt64(status IN ('fail', 'error'))), started_at) \
+                 AS value FROM {events} FINAL WHERE event = 'node' AND kind IN ('test', 'unit_test') \
+                 GROUP BY name ORDER BY test"
+            ),
+        )?;
+        self.family(
+            "chpipe_snapshot_changes_total",
+            Kind::Counter,
+            "Changes that snapshots recorded",
+            &["snapshot", "change"],
+            &format!(
+                "SELECT splitByChar('.', name)[-1] AS snapshot, pair.1 AS change, \
+                 sum(JSONExtractUInt(detail, 'response', pair.2)) AS value FROM {events} FINAL \
+                 ARRAY JOIN [('insert', 'rows_inserted'), ('update', 'rows_changed'), ('delete', 'rows_deleted')] AS pair \
+                 WHERE event = 'node' AND kind = 'snapshot' GROUP BY 1, 2 ORDER BY 1, 2"
+            ),
+        )
+    }
+
+    fn tables(&mut self) -> Result<(), EngineError> {
+        let CollectOptions { raw_database, schema, .. } = self.options;
+        let layer = format!(
+            "multiIf(database = {}, 'raw', database = {}, 'gold', 'snapshots')",
+            quote_string(raw_database),
+            quote_string(schema)
+        );
+        let databases = format!("database IN ({}, {}, 'snapshots')", quote_string(raw_database), quote_string(schema));
+        let events = self.state("events");
+        let stored = format!(
+            "SELECT {layer} AS layer, sum(bytes_on_disk) AS value FROM system.parts WHERE active AND {databases} GROUP BY 1"
+        );
+        // Nothing is deleted from the lake, so what was written is what is there.
+        let written = format!(
+            "SELECT if(event = 'extract', 'bronze', 'silver') AS layer, sum(bytes) AS value FROM {events} FINAL \
+             WHERE event IN ('extract', 'transform') GROUP BY 1"
+        );
+        self.family(
+            "chpipe_layer_bytes",
+            Kind::Gauge,
+            "Bytes stored by layer",
+            &["layer"],
+            &format!("SELECT * FROM ({stored} UNION ALL {written}) ORDER BY layer"),
+        )?;
+        self.family(
+            "chpipe_table_rows",
+            Kind::Gauge,
+            "Rows by table",
+            &["table", "layer"],
+            &format!(
+                "SELECT name AS table, {layer} AS layer, total_rows AS value FROM system.tables \
+                 WHERE {databases} AND engine LIKE '%MergeTree' AND total_rows IS NOT NULL ORDER BY layer, table"
+            ),
+        )?;
+        let batches = self.raw("batches");
+        self.family(
+            "chpipe_table_last_loaded_timestamp_seconds",
+            Kind::Gauge,
+            "When the newest row of a raw table came",
+            &["table"],
+            &format!(
+                "SELECT concat('raw_', endpoint) AS table, toUnixTimestamp64Milli(max(loaded_at)) / 1000 AS value \
+                 FROM {batches} FINAL GROUP BY 1 ORDER BY 1"
+            ),
+        )
+    }
+
+    /// Volume against the past, and what should be there: for sources that have seasons and rounds.
+    fn rounds(&mut self) -> Result<(), EngineError> {
+        let batches = self.raw("batches");
+        let current = format!(
+            "SELECT toString(endpoint) AS endpoint, season, round, argMax(rows, batch_id) AS rows FROM {batches} FINAL \
+             WHERE round > 0 GROUP BY 1, 2, 3 HAVING rows > 0"
+        );
+        let newest = format!(
+            "SELECT endpoint, max((season, round)) AS at, argMax(rows, (season, round)) AS rows FROM ({current}) GROUP BY 1"
+        );
+        let labels = ["endpoint", "season", "round"];
+        self.family(
+            "chpipe_round_rows",
+            Kind::Gauge,
+            "Rows of the newest loaded round",
+            &labels,
+            &format!("SELECT endpoint, at.1 AS season, at.2 AS round, rows AS value FROM ({newest}) ORDER BY endpoint"),
+        )?;
+        self.family(
+            "chpipe_round_rows_expected",
+            Kind::Gauge,
+            "Median of the same round in up to five past seasons",
+            &labels,
+            &format!(
+                "SELECT newest.endpoint AS endpoint, newest.at.1 AS season, newest.at.2 AS round, \
+                 quantileExact(0.5)(past.rows) AS value FROM ({newest}) AS newest \
+                 INNER JOIN ({current}) AS past ON past.endpoint = newest.endpoint AND past.round = newest.at.2 \
+                 WHERE past.season < newest.at.1 AND past.season >= newest.at.1 - 5 GROUP BY 1, 2, 3 ORDER BY 1"
+            ),
+        )?;
+        let races = self.raw("raw_races");
+        let now = quote_string(&self.options.now.format("%Y-%m-%d").to_string());
+        self.family(
+            "chpipe_rounds_missing",
+            Kind::Gauge,
+            "Rounds of the newest season that are over and have no loaded batch",
+            &["endpoint", "season"],
+            &format!(
+                "WITH (SELECT max(season) FROM {races}) AS newest \
+                 SELECT endpoint, newest AS season, countIf(NOT has(loaded, race.round)) AS value FROM ( \
+                   SELECT endpoint, groupUniqArrayIf(toUInt64(round), season = newest AND rows > 0) AS loaded \
+                   FROM {batches} FINAL WHERE endpoint IN ('results', 'qualifying', 'driverstandings', \
+                   'constructorstandings') GROUP BY endpoint \
+                 ) AS of_endpoint CROSS JOIN ( \
+                   SELECT DISTINCT toUInt64(round) AS round FROM {races} FINAL \
+                   WHERE season = newest AND race_date < toDate32({now}) - {ROUND_DUE} \
+                 ) AS race GROUP BY 1, 2 ORDER BY 1"
+            ),
+        )
+    }
+}

@@ -1,0 +1,94 @@
+//! Sends metrics where `[metrics]` of chpipe.toml says: a file for node_exporter, a Pushgateway, an OTLP receiver. In: a
+//! registry; out: a file or a request. It never retries: the next run sends the whole state again.
+
+use std::{path::PathBuf, time::Duration};
+
+use chrono::{DateTime, Utc};
+
+use super::Registry;
+use crate::config::MetricsSettings;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why metrics did not arrive.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    #[error("cannot write the metrics to `{}`", path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("cannot send the metrics to `{url}`: {reason}")]
+    Send { url: String, reason: String },
+}
+
+impl PublishError {
+    /// What the user can do.
+    pub fn hint(&self) -> Option<String> {
+        Some("check `[metrics]` in chpipe.toml; `chpipe metrics` prints what would be sent".to_owned())
+    }
+}
+
+/// Sends the registry to every place that is set.
+///
+/// # Errors
+/// The first place that cannot be reached or refuses.
+pub fn publish(registry: &Registry, settings: &MetricsSettings, started_at: DateTime<Utc>) -> Result<(), PublishError> {
+    if let Some(path) = &settings.textfile {
+        write_file(registry, path).map_err(|source| PublishError::File { path: path.clone(), source })?;
+    }
+    if let Some(base) = &settings.pushgateway {
+        let url = format!("{}/metrics/job/chpipe", base.trim_end_matches('/'));
+        let client = client(&url)?;
+        // PUT replaces all that this job sent before.
+        let request = client.put(&url).header("content-type", "text/plain; version=0.0.4").body(registry.prometheus());
+        send(request, &url)?;
+    }
+    if let Some(url) = &settings.otlp {
+        let body = registry.otlp(started_at, Utc::now()).to_string();
+        let request = client(url)?.post(url).header("content-type", "application/json").body(body);
+        send(request, url)?;
+    }
+    Ok(())
+}
+
+/// node_exporter reads the file at any time, so it appears whole.
+fn write_file(registry: &Registry, path: &PathBuf) -> std::io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs_err::create_dir_all(parent)?;
+    }
+    let partial = path.with_extension(format!("{}.tmp", std::process::id()));
+    fs_err::write(&partial, registry.prometheus())?;
+    fs_err::rename(&partial, path)
+}
+
+fn client(url: &str) -> Result<reqwest::Client, PublishError> {
+    let failed = |error: reqwest::Error| PublishError::Send { url: url.to_owned(), reason: error.to_string() };
+    // Whoever was first has chosen it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().timeout(TIMEOUT).build().map_err(failed)
+}
+
+fn send(request: reqwest::RequestBuilder, url: &str) -> Result<(), PublishError> {
+    let failed = |reason: String| PublishError::Send { url: url.to_owned(), reason };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed(error.to_string()))?;
+    runtime.block_on(async {
+        let response = request.send().await.map_err(|error| failed(chain(&error)))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        let text = response.text().await.unwrap_or_default();
+        Err(failed(format!("{status} {}", text.lines().next().unwrap_or_default())))
+    })
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
