@@ -228,7 +228,7 @@ fn hooks_run_in_order() {
     let rows = query(&project, "select what from shop.log order by n, what");
     assert_eq!(
         rows,
-        ["before", "after customers", "2 results", "4 results"],
+        ["before", "after customers", "1 results", "2 results"],
         "of the seed's invocation, then of the models'"
     );
 }

@@ -165,10 +165,7 @@ fn rows_of(case: &mut Case, columns: &[&'static str], setting: &Setting) -> Vec<
     } else {
         "ifNull(toString(toUnixTimestamp(dbt_valid_to)), 'open')"
     };
-    let columns = format!(
-        "id, {}, toString(toUnixTimestamp(dbt_valid_from)) AS f, {until} AS u, {deleted} AS d",
-        values.join(", ")
-    );
+    let columns = format!("id, {}, toString(toUnixTimestamp(dbt_valid_from)), {until}, {deleted}", values.join(", "));
     let mut rows = case.rows(&columns);
     rows.sort();
     rows
