@@ -371,6 +371,19 @@ pub struct RunArgs {
     pub selection: SelectionArgs,
     #[command(flatten)]
     pub execution: ExecutionArgs,
+    #[command(flatten)]
+    pub event_time: EventTimeArgs,
+}
+
+/// The window of microbatch models.
+#[derive(Debug, Clone, Default, Args)]
+pub struct EventTimeArgs {
+    /// Microbatch models: from the interval of this time on (UTC)
+    #[arg(long = "event-time-start", value_name = "TIME", env = "DBT_EVENT_TIME_START")]
+    pub start: Option<String>,
+    /// Microbatch models: up to this time
+    #[arg(long = "event-time-end", value_name = "TIME", env = "DBT_EVENT_TIME_END")]
+    pub end: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -390,11 +403,32 @@ pub struct SeedArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct SnapshotArgs {
+    #[command(subcommand)]
+    pub command: Option<SnapshotCommand>,
     #[command(flatten)]
     pub selection: SelectionArgs,
     #[command(flatten)]
     pub execution: ExecutionArgs,
+    /// Show what would be inserted, closed and deleted, with a sample, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Check the tables: one open row a key, no overlaps, no gaps unless deleted, unique ids
+    Verify(SnapshotVerifyArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct SnapshotVerifyArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Restore what can be restored: duplicates, overlaps, versions of no length
+    #[arg(long)]
+    pub repair: bool,
 }
 
 #[derive(Debug, Args)]
@@ -403,6 +437,8 @@ pub struct BuildArgs {
     pub selection: SelectionArgs,
     #[command(flatten)]
     pub execution: ExecutionArgs,
+    #[command(flatten)]
+    pub event_time: EventTimeArgs,
 }
 
 #[derive(Debug, Args)]
