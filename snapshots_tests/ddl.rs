@@ -144,6 +144,8 @@ impl Case {
             hive_strategy: !self.options.old_server,
             queue: self.options.queue,
             keeper_path: "/chpipe/queue".into(),
+            bucket: "silver".into(),
+            state_database: "chpipe".into(),
         }
     }
 }
@@ -313,6 +315,23 @@ fn golden(dir: &Path, text: &str) {
     settings.bind(|| insta::assert_snapshot!("expected", text));
 }
 
+/// Runs every case of a glob to its end, and names all that fail.
+struct Cases {
+    failed: Vec<String>,
+}
+
+impl Cases {
+    fn run(&mut self, path: &Path, case: impl FnOnce(&Path)) {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| case(path))).is_err() {
+            self.failed.push(path.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned());
+        }
+    }
+
+    fn finish(self) {
+        assert!(self.failed.is_empty(), "{} cases failed: {}", self.failed.len(), self.failed.join(", "));
+    }
+}
+
 fn case_name(path: &Path) -> (PathBuf, String) {
     let dir = path.parent().unwrap().to_owned();
     let name = dir.file_name().unwrap().to_string_lossy().into_owned();
@@ -322,61 +341,69 @@ fn case_name(path: &Path) -> (PathBuf, String) {
 /// A new dataset: the statements that make it, run and read back.
 #[test]
 fn create() {
-    insta::glob!("ddl/create/*/schema.yml", |path| {
-        let (dir, name) = case_name(path);
-        let case = Case::read(path);
-        let warehouse = Warehouse::new(&format!("create_{name}"));
-        let dataset = match case.dataset() {
-            Ok(dataset) => dataset,
-            Err(refused) => return golden(&dir, &refused),
-        };
-        let templates = Templates::load(None, case.options.cluster.as_deref()).unwrap();
-        let objects = match wanted_objects(&dataset, &case.spec(), &case.options("raw")) {
-            Ok(objects) => objects,
-            Err(refused) => return golden(&dir, &warehouse.error(refused.into())),
-        };
-        let statements: Vec<(String, String)> =
-            objects.iter().map(|object| ("raw.t".to_owned(), templates.create(object).unwrap())).collect();
-        let text: Vec<String> = statements.iter().map(|(_, sql)| format!("{sql};\n")).collect();
-        golden(&dir, &text.join("\n"));
-        // The server reads all of it, also what it could only run with a Keeper or in a cluster.
-        let mut session = warehouse.engine.connect().unwrap();
-        for text in normalise(&mut *session, &statements).unwrap() {
-            parse_create(&text).unwrap();
-        }
-        if case.options.cluster.is_none() {
-            let plan = warehouse.plan(&case).unwrap();
-            warehouse.apply(&case, &plan).unwrap();
-            warehouse.assert_settled(&case);
-        }
-    });
+    let mut cases = Cases { failed: Vec::new() };
+    insta::glob!("ddl/create/*/schema.yml", |path| cases.run(path, create_case));
+    cases.finish();
+}
+
+fn create_case(path: &Path) {
+    let (dir, name) = case_name(path);
+    let case = Case::read(path);
+    let warehouse = Warehouse::new(&format!("create_{name}"));
+    let dataset = match case.dataset() {
+        Ok(dataset) => dataset,
+        Err(refused) => return golden(&dir, &refused),
+    };
+    let templates = Templates::load(None, case.options.cluster.as_deref()).unwrap();
+    let objects = match wanted_objects(&dataset, &case.spec(), &case.options("raw")) {
+        Ok(objects) => objects,
+        Err(refused) => return golden(&dir, &warehouse.error(refused.into())),
+    };
+    let statements: Vec<(String, String)> =
+        objects.iter().map(|object| ("raw.t".to_owned(), templates.create(object).unwrap())).collect();
+    let text: Vec<String> = statements.iter().map(|(_, sql)| format!("{sql};\n")).collect();
+    golden(&dir, &text.join("\n"));
+    // The server reads all of it, also what it could only run with a Keeper or in a cluster.
+    let mut session = warehouse.engine.connect().unwrap();
+    for text in normalise(&mut *session, &statements).unwrap() {
+        parse_create(&text).unwrap();
+    }
+    if case.options.cluster.is_none() {
+        let plan = warehouse.plan(&case).unwrap();
+        warehouse.apply(&case, &plan).unwrap();
+        warehouse.assert_settled(&case);
+    }
 }
 
 /// A change of files or spec: the plan, applied to a table with rows.
 #[test]
 fn diff() {
-    insta::glob!("ddl/diff/*/after.yml", |path| {
-        let (dir, name) = case_name(path);
-        let (before, after) = (Case::read(&dir.join("before.yml")), Case::read(path));
-        let warehouse = Warehouse::new(&format!("diff_{name}"));
-        let plan = warehouse.plan(&before).unwrap();
-        warehouse.apply(&before, &plan).unwrap();
-        warehouse.run(&dir.join("rows.sql"));
-        let mut text = String::new();
-        match warehouse.plan(&after) {
-            Err(refused) => text.push_str(&refused),
-            Ok(plan) => {
-                text.push_str(&warehouse.shown(&plan_text(&without_state(plan.clone()))));
-                match warehouse.apply(&after, &plan) {
-                    Err(refused) => _ = write!(text, "\n-- refused\n{refused}"),
-                    Ok(()) => warehouse.assert_settled(&after),
-                }
+    let mut cases = Cases { failed: Vec::new() };
+    insta::glob!("ddl/diff/*/after.yml", |path| cases.run(path, diff_case));
+    cases.finish();
+}
+
+fn diff_case(path: &Path) {
+    let (dir, name) = case_name(path);
+    let (before, after) = (Case::read(&dir.join("before.yml")), Case::read(path));
+    let warehouse = Warehouse::new(&format!("diff_{name}"));
+    let plan = warehouse.plan(&before).unwrap();
+    warehouse.apply(&before, &plan).unwrap();
+    warehouse.run(&dir.join("rows.sql"));
+    let mut text = String::new();
+    match warehouse.plan(&after) {
+        Err(refused) => text.push_str(&refused),
+        Ok(plan) => {
+            text.push_str(&warehouse.shown(&plan_text(&without_state(plan.clone()))));
+            match warehouse.apply(&after, &plan) {
+                Err(refused) => _ = write!(text, "\n-- refused\n{refused}"),
+                Ok(()) => warehouse.assert_settled(&after),
             }
         }
-        let answers = warehouse.answers(&dir.join("check.sql"));
-        if !answers.is_empty() {
-            _ = write!(text, "\n-- check.sql\n{answers}");
-        }
-        golden(&dir, &text);
-    });
+    }
+    let answers = warehouse.answers(&dir.join("check.sql"));
+    if !answers.is_empty() {
+        _ = write!(text, "\n-- check.sql\n{answers}");
+    }
+    golden(&dir, &text);
 }

@@ -11,7 +11,8 @@ use crate::{
         migrate::{Progress, Project},
         warehouse::{self, Warehouse},
     },
-    load::{DatasetLoad, LoadError, LoadLedger, LoadObject, LoadProgress, LoadReport, LoadState, Loader},
+    load::{DatasetLoad, LoadError, LoadLedger, LoadObject, LoadProgress, LoadRecord, LoadReport, LoadState, Loader},
+    migrate::Lock,
     printer::{Printer, human_bytes, human_count},
 };
 
@@ -20,9 +21,6 @@ pub(super) fn load(args: &LoadArgs, context: &Context) -> Result<ExitStatus, Err
     let mode = mode(args, context)?;
     if let Some(LoadCommand::Status) = args.command {
         return status(context);
-    }
-    if mode == LoadMode::Queue {
-        return Err(LoadError::Mode { mode: "queue".into() }.into());
     }
     let project = Project::read(context, false)?;
     let datasets = selected(&project.files, &args.endpoint)?;
@@ -52,6 +50,35 @@ pub(super) fn load(args: &LoadArgs, context: &Context) -> Result<ExitStatus, Err
     bar.finish_and_clear();
     summary(&reports, &context.printer);
     let failed = reports.iter().any(|report| !report.failed.is_empty());
+    Ok(if failed { ExitStatus::Failure } else { ExitStatus::Success })
+}
+
+/// `load --mode queue`: ClickHouse takes the objects, this waits for it.
+fn follow(
+    loader: &Loader,
+    datasets: &[DatasetLoad<'_>],
+    records: &std::collections::HashMap<(String, String), LoadRecord>,
+    args: &LoadArgs,
+    lock: &Lock,
+    context: &Context,
+) -> Result<ExitStatus, Error> {
+    let total: usize = datasets.iter().map(|load| Loader::pending(load, records, &[]).len()).sum();
+    let bar = context.printer.bar("queue", total as u64);
+    let progress = Bar { bar: bar.clone(), printer: &context.printer };
+    let patience = std::time::Duration::from_secs(args.patience);
+    let outcome = loader.follow_queues(datasets, records, patience, lock, &progress);
+    bar.finish_and_clear();
+    let outcome = outcome?;
+    summary(&outcome.reports, &context.printer);
+    if !outcome.waiting.is_empty() {
+        context.printer.warning(&format!(
+            "{} objects were not taken by ClickHouse, and nothing moved for {} s; the first is `{}`",
+            outcome.waiting.len(),
+            args.patience,
+            outcome.waiting[0]
+        ));
+    }
+    let failed = !outcome.waiting.is_empty() || outcome.reports.iter().any(|report| !report.failed.is_empty());
     Ok(if failed { ExitStatus::Failure } else { ExitStatus::Success })
 }
 

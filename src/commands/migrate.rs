@@ -32,7 +32,7 @@ pub(super) fn migrate(args: &MigrateArgs, context: &Context) -> Result<ExitStatu
         Some(MigrateCommand::Undo) => return undo(context),
         None => {}
     }
-    let project = Project::read(context, queue_mode(context))?;
+    let project = Project::read(context, args.queue || queue_mode(context))?;
     let warehouse = warehouse::open(context)?;
     if args.dry_run || args.check || args.out.is_some() {
         let (plan, _) = project.whole_plan(&warehouse, &args.allow_destructive)?;
@@ -181,6 +181,8 @@ pub(super) fn wanted_options(settings: &crate::config::Settings, version: (u32, 
         hive_strategy: version >= (25, 8),
         queue,
         keeper_path: "/chpipe/queue".into(),
+        bucket: settings.lake.silver.clone(),
+        state_database: settings.migrate.state_database.clone(),
     }
 }
 

@@ -308,15 +308,18 @@ impl Conversion {
         }
     }
 
-    /// The expression that also takes values which do not survive: they become the type's default.
+    /// The expression that also takes values which do not survive: they become NULL, or the type's default.
     pub fn lossy_expression(&self) -> String {
         let column = quote_identifier(&self.column);
         let bare = self.to.clone().not_low_cardinality().not_nullable();
         let value = match &bare {
-            ClickHouseType::Enum { .. } => {
-                format!("if({}, NULL, {column})", self.lossy_condition())
-            }
-            _ => format!("accurateCastOrNull({column}, {})", quote_string(&bare.to_string())),
+            ClickHouseType::Enum { .. } => format!("if({}, NULL, {column})", self.lossy_condition()),
+            // accurateCast alone makes 2129 of a day in 1950.
+            _ => format!(
+                "if({}, NULL, accurateCastOrNull({column}, {}))",
+                self.lossy_condition(),
+                quote_string(&bare.to_string())
+            ),
         };
         if self.to.is_nullable() {
             format!("CAST({value}, {})", quote_string(&self.to.to_string()))
@@ -492,7 +495,8 @@ fn rename_everywhere(table: &mut Table, from: &str, to: &str) {
 /// An appended sorting key over new columns is metadata; anything else is a reason to rebuild.
 fn diff_order_by(live: &Table, wanted: &Table, reasons: &mut Vec<String>) -> Option<Alteration> {
     let (from, to) = (live.sorting_key(), wanted.sorting_key());
-    let same_primary = live.primary_key_parts() == wanted.primary_key_parts();
+    // Without one in the spec, whatever prefix the server keeps: MODIFY ORDER BY leaves the old key as the primary one.
+    let same_primary = wanted.primary_key.is_none() || live.primary_key_parts() == wanted.primary_key_parts();
     if from == to {
         if !same_primary {
             reasons.push(format!(

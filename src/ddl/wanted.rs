@@ -59,6 +59,10 @@ pub struct WantedOptions {
     pub queue: bool,
     /// Where S3Queue keeps its state: `/chpipe/queue`.
     pub keeper_path: String,
+    /// The Silver bucket's name, which begins every `_path`.
+    pub bucket: String,
+    /// Database of the ledger of loads.
+    pub state_database: String,
 }
 
 /// The hive columns of keys below a prefix, in path order, with types that hold every value.
@@ -439,7 +443,15 @@ impl Builder<'_> {
             "format = 'Parquet'".to_owned(),
         ];
         let mut table = Table::new(self.relation("queue"), columns, TableEngine::new("S3Queue", arguments));
-        let keeper_path = format!("{}/{}/{}", self.options.keeper_path, self.options.database, self.dataset.name);
+        // Keeper knows the columns and refuses others: new columns need a path of their own, so their hash is in it.
+        let declarations: Vec<String> = columns.iter().map(Column::declaration).collect();
+        let keeper_path = format!(
+            "{}/{}/{}/{:08x}",
+            self.options.keeper_path,
+            self.options.database,
+            self.dataset.name,
+            crc32fast::hash(declarations.join(",").as_bytes())
+        );
         let defaults: [(&str, String); 7] = [
             // Ordered mode forgets a file that sorts before the last one: a backfill of 1950 after 2024.
             ("mode", "'unordered'".into()),
@@ -460,19 +472,29 @@ impl Builder<'_> {
         table
     }
 
+    /// Rows of the queue into the raw table, but for objects that the ledger has already: a queue that starts over reads
+    /// all files again.
     fn queue_view(&self, raw: &Table, target: &Relation) -> MaterializedView {
-        let select = self.load_select(raw);
+        // S3Queue leaves the bucket out of `_path`, other S3 tables do not.
+        let bucket = quote_string(&format!("{}/", self.options.bucket));
+        let path = format!("if(startsWith(_path, {bucket}), _path, concat({bucket}, _path))");
+        let select: Vec<String> = load_select(self.dataset, self.spec, raw)
+            .into_iter()
+            .map(|(name, expression)| if name == PATH { format!("{path} AS {PATH}") } else { expression })
+            .collect();
         MaterializedView {
             name: self.relation("mv"),
             to: Some(target.clone()),
-            query: format!("SELECT {} FROM {}", select.join(", "), self.relation("queue")),
+            query: format!(
+                "SELECT {} FROM {} WHERE {path} NOT IN (SELECT concat({bucket}, object_key) FROM {} FINAL WHERE dataset = {} \
+                 AND state = 'loaded')",
+                select.join(", "),
+                self.relation("queue"),
+                Relation::new(&self.options.state_database, "loads"),
+                quote_string(&self.dataset.name),
+            ),
             comment: String::new(),
         }
-    }
-
-    /// The select list that fills the raw table from an S3 table, an expression with its alias a stored column.
-    fn load_select(&self, raw: &Table) -> Vec<String> {
-        load_select(self.dataset, self.spec, raw).into_iter().map(|(_, expression)| expression).collect()
     }
 
     /// The table each server holds, and the one that reads and writes all of them.

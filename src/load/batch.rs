@@ -18,7 +18,7 @@ use crate::{
     schema::{Relation, SchemaObject, Table},
 };
 
-use super::{LoadError, LoadLedger, LoadRecord, LoadState};
+use super::{LoadError, LoadLedger, LoadRecord, LoadState, ledger::Note};
 
 /// Objects in one statement: enough that the statement's own cost does not matter, few enough to show progress and to
 /// find the one that fails.
@@ -158,11 +158,11 @@ impl Loader {
         progress: &dyn LoadProgress,
     ) -> Result<(), LoadError> {
         let query_id = format!("chpipe-load-{}", uuid::Uuid::new_v4().simple());
-        self.ledger.record(session, dataset, objects, LoadState::Loading, &query_id, "")?;
+        self.ledger.record(session, dataset, objects, LoadState::Loading, note(&query_id, ""))?;
         match self.insert(session, target, objects, &query_id) {
             Ok(()) => {
                 self.ledger.record_batches(session, objects)?;
-                self.ledger.record(session, dataset, objects, LoadState::Loaded, &query_id, "")?;
+                self.ledger.record(session, dataset, objects, LoadState::Loaded, note(&query_id, ""))?;
                 let rows = objects.iter().map(|object| object.rows).sum();
                 report.objects += objects.len() as u64;
                 report.rows += rows;
@@ -174,7 +174,7 @@ impl Loader {
             Err(Failure::Objects(reason)) => {
                 self.remove(session, target, objects, dataset)?;
                 if let [object] = objects {
-                    self.ledger.record(session, dataset, objects, LoadState::Failed, &query_id, &reason)?;
+                    self.ledger.record(session, dataset, objects, LoadState::Failed, note(&query_id, &reason))?;
                     progress.failed(dataset, &object.key, &reason);
                     report.failed.push((object.key.clone(), reason));
                     return Ok(());
@@ -303,9 +303,14 @@ impl Loader {
         Ok(Target { raw, ext, columns })
     }
 
-    fn path(&self, key: &str) -> String {
+    /// The key as `_path` has it.
+    pub(super) fn path(&self, key: &str) -> String {
         format!("{}/{key}", self.bucket)
     }
+}
+
+fn note<'a>(query_id: &'a str, reason: &'a str) -> Note<'a> {
+    Note { mode: "batch", query_id, reason }
 }
 
 /// Why an insert failed.

@@ -13,6 +13,8 @@ pub enum LoadError {
     Ddl(#[from] DdlError),
     #[error("`{table}` does not exist")]
     NoTable { table: String },
+    #[error("there is no queue `{table}`")]
+    NoQueue { table: String },
     #[error("`{table}` has no column `{column}`, which files of `{dataset}` have")]
     NoColumn { table: String, column: String, dataset: String },
     #[error("no object of Silver matches `{key}`")]
@@ -34,6 +36,7 @@ impl LoadError {
             Self::Migrate(error) => error.hint(),
             Self::Ddl(error) => error.hint(),
             Self::NoTable { .. } | Self::NoColumn { .. } => Some("run `chpipe migrate` first".into()),
+            Self::NoQueue { .. } => Some("make the queues with `chpipe migrate --queue`".into()),
             Self::NoObject { .. } => Some("`chpipe load status` lists the objects".into()),
             Self::Mode { .. } => Some("use `batch` or `queue`".into()),
             Self::NoKeeper => Some("name one: CHPIPE_ZOOKEEPER=host:2181, or `zookeeper` in [engine] of chpipe.toml; or load with `--mode batch`".into()),

@@ -383,7 +383,7 @@ impl Planner<'_> {
             let lost = self.lossy_rows(&name, conversion)?;
             if lost > 0 {
                 planned.destructive.push(format!(
-                    "{lost} rows whose {} is no {} keep a default or changed value instead",
+                    "the values of {} in {lost} rows: they are no {}, and a default takes their place",
                     conversion.column, conversion.to
                 ));
                 if let Some(column) = columns.iter_mut().find(|(_, expression)| *expression == conversion.expression())
@@ -574,7 +574,7 @@ fn created_summary(table: &Table) -> Vec<String> {
     lines
 }
 
-fn rebuild_summary(current: &Table, rebuild: &Rebuild, keep_days: Option<u32>) -> Vec<String> {
+fn rebuild_summary(current: &Table, rebuild: &Rebuild) -> Vec<String> {
     let mut lines = Vec::new();
     for column in &rebuild.table.columns {
         match current.column(&column.name) {
