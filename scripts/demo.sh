@@ -39,11 +39,19 @@ CHPIPE_SOURCE_URL=$(cat "$STATE/simulate.url")
 export CHPIPE_SOURCE_URL
 echo "serving $CHPIPE_SOURCE_URL"
 
-run extract --season "$SEASONS"
-run transform --season "$SEASONS"
-run migrate
+# The first time whole seasons; after that what is new: the latest round and the standings.
+if [ -e "$STATE/done" ]; then
+    run extract --season "${SEASONS##*..}" --mode incremental
+else
+    run extract --season "$SEASONS"
+fi
+run transform
+say "chpipe migrate   # the plan is in .chpipe/demo/migrate.txt"
+"$CHPIPE" migrate > "$STATE/migrate.txt"
+tail -n 2 "$STATE/migrate.txt"
 run load
 run build
+touch "$STATE/done"
 
 echo
 echo 'A few answers from the gold tables (simulated drivers, simulated teams):'

@@ -8,5 +8,5 @@ for name in "$@"; do
     sql=$(awk -v name="$name" '/^-- name: /{on = ($3 == name); next} on' docs/gold_queries.sql)
     [ -n "$sql" ] || { echo "docs/gold_queries.sql has no query named $name" >&2; exit 2; }
     printf '\n%s\n' "$(printf '%s\n' "$sql" | sed -n 's/^-- title: //p')"
-    "$chpipe" query --format PrettyCompactMonoBlock "${sql%;*}"
+    grep -v '^--' <<< "${sql%;*}" | "$chpipe" query --format PrettyCompactMonoBlock -
 done

@@ -31,7 +31,7 @@ metrics() {
     local tools
     tools=$(scripts/python-env.sh tools)
     "$tools/bin/python" docker/grafana/dashboards.py --check
-    scripts/fetch-debian.sh prometheus prometheus-alertmanager
+    scripts/fetch-debian.sh prometheus prometheus-alertmanager prometheus-pushgateway
     if [ ! -x "$debian/usr/bin/promtool" ]; then
         skip 'Prometheus configuration: no promtool'
         return
@@ -44,6 +44,7 @@ metrics() {
     sed 's#url_file: .*#url: http://127.0.0.1:1/#' docker/alertmanager/alertmanager.yml > "$work/alertmanager.yml"
     amtool check-config "$work/alertmanager.yml"
     "$tools/bin/python" tests/production/check_metrics.py "$debian/usr/bin/promtool"
+    tests/production/scrape.sh "$work"
 }
 
 airflow() { tests/production/airflow.sh "$work"; }

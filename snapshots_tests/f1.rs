@@ -142,7 +142,7 @@ fn simulated_seasons_reach_gold_and_a_second_run_changes_nothing() {
 
     // Newer than what is there, and not so new that it would be refused.
     let next = (chrono::Utc::now() + chrono::Duration::hours(1)).format("%Y%m%dT%H%M%S").to_string();
-    let selection = ["--season", "2023", "--round", "3", "--endpoint", "results"];
+    let selection = ["--season", "2023", "--round", "3", "--endpoint", "results,laps"];
     project.run(["extract", "--batch-id", &next].iter().chain(&selection)).success();
     project.run(["transform"].iter().chain(&selection)).success();
     project.run(["load"]).success();
@@ -157,6 +157,35 @@ fn simulated_seasons_reach_gold_and_a_second_run_changes_nothing() {
         ),
     );
     assert_eq!(current, rows, "staging shows the newer batch, whole and alone");
+
+    // The changed season is replaced as a partition, and what it replaced does not come back with the next process.
+    project.run(["build"]).success();
+    project.run(["test"]).success();
+    let laps = query(&project, "select (select count() from f1.fact_lap_times) = (select count() from f1.stg_laps)");
+    assert_eq!(laps.trim(), "1");
+}
+
+/// What every model and snapshot renders to, for reviewers; `build` in the tests beside this one executes the same texts.
+#[test]
+fn every_model_renders_as_reviewed() {
+    let project = project("http://127.0.0.1:1/");
+    project.run(["compile", "--no-introspect", "--resource-type", "model", "snapshot"]).success();
+    let compiled = project.path().join(".chpipe/target/compiled/f1");
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("goldens/f1");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    let mut count = 0;
+    for entry in walkdir::WalkDir::new(&compiled).sort_by_file_name() {
+        let entry = entry.unwrap();
+        if entry.path().extension().is_some_and(|extension| extension == "sql") {
+            let name = entry.path().file_stem().unwrap().to_string_lossy().into_owned();
+            let sql = fs_err::read_to_string(entry.path()).unwrap();
+            settings.bind(|| insta::assert_snapshot!(name, sql));
+            count += 1;
+        }
+    }
+    assert!(count >= 29, "only {count} were compiled");
 }
 
 /// The numbers that the real history must give.

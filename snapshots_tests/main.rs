@@ -13,9 +13,11 @@
 
 mod cli;
 mod ddl;
+mod errors;
 mod extract;
 mod f1;
 mod harness;
+mod lake;
 mod materialize;
 mod render;
 mod scd2;

@@ -32,7 +32,7 @@ const RULES: &[Rule] = &[
     Rule {
         forbidden: &["reqwest::"],
         within: &[],
-        except: &["extract/", "simulate/", "observe/", "project/deps"],
+        except: &["extract/", "simulate/", "observe/", "project/packages"],
         reason: "only extract speaks HTTP to the API (and `deps` to package hosts)",
     },
     Rule {

@@ -130,12 +130,29 @@ pub enum Command {
     Build(BuildArgs),
     /// Install the packages of packages.yml or dependencies.yml
     Deps(DepsArgs),
+    /// Print the first rows of a node, or of SQL with Jinja
+    Show(ShowArgs),
+    /// Call one macro
+    #[command(name = "run-operation")]
+    RunOperation(RunOperationArgs),
+    /// Run the last command again for what failed or was skipped
+    Retry(RetryArgs),
+    /// Make the relations of --state available under this target's names without copying them
+    Clone(CloneArgs),
+    /// Check how old the sources are
+    Source(SourceArgs),
+    /// Write manifest.json and catalog.json for a docs site or a data catalog
+    Docs(DocsArgs),
     /// Show the project, the target and whether it can be reached
     Debug(DebugArgs),
     /// Delete the folders of `clean-targets`
     Clean(CleanArgs),
     /// Start a new dbt project
     Init(InitArgs),
+    /// Print the state of the pipeline as Prometheus metrics, or answer scrapes
+    Metrics(MetricsArgs),
+    /// Show where a batch, a table or a row came from, down to the raw pages and their URLs
+    Lineage(LineageArgs),
     /// Serve the embedded warehouse over ClickHouse's HTTP interface, and a directory lake over S3, until interrupted
     Serve(ServeArgs),
     /// Print a completion script for a shell
@@ -395,6 +412,30 @@ pub struct BuildArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct MetricsArgs {
+    /// Answer GET /metrics on this address until interrupted: 127.0.0.1:9105
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "publish")]
+    pub listen: Option<std::net::SocketAddr>,
+    /// Send them where `[metrics]` of chpipe.toml says instead of printing them
+    #[arg(long)]
+    pub publish: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  chpipe lineage 20241216T120000\n  chpipe lineage fact_race_results\n  \
+                        chpipe lineage fact_race_results --key season=2024 round=5 driver_id=norris")]
+pub struct LineageArgs {
+    /// A batch id, or a model, snapshot, seed or source table
+    pub subject: String,
+    /// A row of the table: columns and their values
+    #[arg(long, value_name = "COLUMN=VALUE", num_args = 1..)]
+    pub key: Vec<String>,
+    /// How many raw pages are shown
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: usize,
+}
+
+#[derive(Debug, Args)]
 pub struct ServeArgs {
     /// Port of the HTTP interface, 0 for a free one [default: `port` in [serve] of chpipe.toml, else 8123]
     #[arg(long, value_name = "PORT")]
@@ -402,6 +443,70 @@ pub struct ServeArgs {
     /// Port of the lake's S3, 0 for a free one [default: `s3_port` in [serve] of chpipe.toml, else 9000]
     #[arg(long, value_name = "PORT")]
     pub s3_port: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// SQL with Jinja instead of a node: --inline "select * from {{ ref('stg_drivers') }}"
+    #[arg(long, value_name = "SQL")]
+    pub inline: Option<String>,
+    /// How many rows; -1 for all
+    #[arg(long, value_name = "N", default_value_t = 5, allow_negative_numbers = true)]
+    pub limit: i64,
+    /// A table, or JSON
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub output: CompileOutput,
+}
+
+#[derive(Debug, Args)]
+pub struct RunOperationArgs {
+    /// The macro's name, with its package where it is not the project's: dbt_utils.get_url_host
+    #[arg(value_name = "MACRO")]
+    pub name: String,
+    /// Its arguments by name, as YAML: --args '{schema: f1}'
+    #[arg(long, value_name = "YAML")]
+    pub args: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RetryArgs {
+    /// A folder with the run_results.json to go by [default: the target folder]
+    #[arg(long, value_name = "DIR", env = "DBT_STATE")]
+    pub state: Option<PathBuf>,
+    #[command(flatten)]
+    pub execution: ExecutionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct CloneArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Replace relations that are there already
+    #[arg(long, short = 'f', env = "DBT_FULL_REFRESH")]
+    pub full_refresh: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SourceArgs {
+    #[command(subcommand)]
+    pub command: SourceCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SourceCommand {
+    /// Compare the newest row of each source with its `freshness`; without a loaded_at_field the table's own time counts
+    Freshness(FreshnessArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct FreshnessArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Where the result goes [default: sources.json in the target folder]
+    #[arg(long, short = 'o', value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -691,6 +796,37 @@ pub enum PackageKind {
     Hub,
     Git,
     Local,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DocsArgs {
+    #[command(subcommand)]
+    pub command: DocsCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum DocsCommand {
+    /// Compile the project, ask the warehouse for its relations, write manifest.json and catalog.json
+    Generate(Box<DocsGenerateArgs>),
+    /// Not offered: point any docs site at the target folder
+    #[command(hide = true)]
+    Serve,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct DocsGenerateArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Do not compile first
+    #[arg(long)]
+    pub no_compile: bool,
+    /// Write a catalog without relations; the warehouse is not opened
+    #[arg(long)]
+    pub empty_catalog: bool,
+    #[arg(long = "static", hide = true)]
+    pub static_page: bool,
+    #[command(flatten)]
+    pub accepted: AcceptedArgs,
 }
 
 #[derive(Debug, Clone, Default, Args)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from typing import Any
 
@@ -40,7 +41,8 @@ def deadline(interval: timedelta) -> dict[str, Any]:
 
     What is missed is counted as ``deadline_alerts.deadline_missed`` (Prometheus alert DeadlineMissed) and logged.
     """
-    if not AIRFLOW_3:
+    # `airflow dags test` of 3.3.2 fails after the last task of a DAG with a deadline: it knows its alerts' ids in the database only.
+    if not AIRFLOW_3 or os.environ.get("CHPIPE_DEADLINES") == "off":
         return {}
     alert = DeadlineAlert(
         reference=DeadlineReference.DAGRUN_QUEUED_AT,

@@ -37,7 +37,7 @@ def extract(task_id: str, level: str, **kwargs: Any) -> ChpipeOperator:
 
 
 def warehouse_tasks(within: timedelta) -> list[ChpipeOperator]:
-    """From Bronze to tested gold tables, in order: Silver, DDL, load, staging, snapshots, the rest, tests.
+    """From Bronze to tested gold tables, in order: Silver, DDL, load, reference data, staging, snapshots, the rest, tests.
 
     :param within: how long after its start the DAG run should be done.
     """
@@ -45,6 +45,7 @@ def warehouse_tasks(within: timedelta) -> list[ChpipeOperator]:
         chpipe("transform", "transform"),
         chpipe("migrate", "migrate"),
         chpipe("load", "load"),
+        chpipe("seed", "seed"),
         chpipe("run_staging", "run", select="staging"),
         chpipe("snapshot", "snapshot"),
         chpipe("run_gold", "run", exclude="staging"),

@@ -4,6 +4,7 @@
 
 mod cell;
 mod error;
+mod lease;
 mod relation_info;
 mod templates;
 mod warehouse;
@@ -22,6 +23,7 @@ use crate::{
 
 pub use cell::{json as cell_json, rows as text_rows, text as cell_text};
 pub use error::AdapterError;
+pub use lease::{Lease, LeaseError, LeaseHolder};
 pub use relation_info::{ColumnInfo, RelationInfo};
 pub use templates::Templates;
 pub use warehouse::NodeWarehouse;
@@ -233,6 +235,33 @@ impl Adapter {
     pub fn run(&mut self, template: &str, values: &impl Serialize) -> Result<QuerySummary, AdapterError> {
         let sql = self.templates.render(template, values)?;
         self.execute(&sql)
+    }
+
+    /// Sees to it that parts which REPLACE PARTITION has replaced are gone from the disk, where the engine does not do so by
+    /// itself ([`Capabilities::keeps_replaced_parts`]): a reader may have held them during the statement. Dropping a
+    /// partition that does not exist makes ClickHouse clear what nobody reads any more.
+    ///
+    /// # Errors
+    /// The server refused a statement.
+    pub fn forget_replaced_parts(&mut self, relation: &Relation) -> Result<(), AdapterError> {
+        if !self.capabilities.keeps_replaced_parts() {
+            return Ok(());
+        }
+        let left = format!(
+            "SELECT count() FROM system.parts WHERE NOT active AND database = {} AND table = {}",
+            quote_string(&relation.schema),
+            quote_string(&relation.identifier)
+        );
+        for _ in 0..100 {
+            let parts = self.rows(&left)?.into_iter().flatten().flatten().next();
+            if parts.as_deref() == Some("0") {
+                return Ok(());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            self.execute(&format!("ALTER TABLE {relation} DROP PARTITION ID 'none'"))?;
+        }
+        tracing::warn!(%relation, "replaced parts are still being read; they are cleared by the next build");
+        Ok(())
     }
 
     /// Renders a template with the cluster clause added to its values, and runs it.

@@ -8,16 +8,13 @@ use serde_json::json;
 use crate::{
     Error,
     cli::{CompileArgs, CompileOutput},
-    commands::{Context, ExitStatus, offline::Offline, parse},
+    commands::{Context, ExitStatus, lazy_warehouse::LazyWarehouse, parse},
     project::{
         Compiled, Compiler, Defer, LoadOptions, PreviousState, ProjectError, Resolver, ResourceType, Selector,
         Workspace, write_manifest,
     },
     render::SilentEvents,
 };
-
-/// Models that only want to know whether they exist compile without a warehouse.
-const OFFLINE: Offline = Offline { reason: "this command did not open it" };
 
 /// What dbt compiles.
 const KINDS: [ResourceType; 7] = [
@@ -54,17 +51,14 @@ pub(super) fn compile(args: &CompileArgs, context: &Context) -> Result<ExitStatu
     let resolver = Resolver::new(&workspace, selection.ids.clone(), args.empty, defer);
     let events = SilentEvents;
     let compiler = Compiler::new(&workspace, &resolver, &events);
+    let warehouse = LazyWarehouse::new(context, !args.no_introspect);
     if let Some(sql) = &args.inline {
-        let compiled = compiler.compile_inline(sql, Some(&OFFLINE))?;
+        let compiled = compiler.compile_inline(sql, Some(&warehouse))?;
         print(args, context, "inline_query", &compiled);
         return Ok(ExitStatus::Success);
     }
     let ids: Vec<&String> = selection.ids.iter().filter(|id| has_sql(&workspace, id)).collect();
-    let failures = compile_all(&compiler, &ids);
-    write_manifest(&workspace.manifest, &compiler.compiled(), &context.invocation, workspace.target_path())?;
-    if let Some(error) = failures.into_iter().next() {
-        return Err(Error::SharedProject(error));
-    }
+    compile_and_write(&workspace, &compiler, &warehouse, &ids, context)?;
     context.printer.line(&parse::found(&workspace));
     // dbt prints the SQL of nodes that were asked for by name.
     if !args.selection.select.is_empty() {
@@ -77,6 +71,37 @@ pub(super) fn compile(args: &CompileArgs, context: &Context) -> Result<ExitStatu
         }
     }
     Ok(ExitStatus::Success)
+}
+
+/// Compiles the ids where `compile` says so, and writes manifest.json: for `docs generate`.
+pub(super) fn write_selected(
+    workspace: &Workspace,
+    ids: &[String],
+    compile: bool,
+    context: &Context,
+) -> Result<(), Error> {
+    let resolver = Resolver::new(workspace, ids.to_vec(), false, None);
+    let events = SilentEvents;
+    let compiler = Compiler::new(workspace, &resolver, &events);
+    let ids: Vec<&String> = ids.iter().filter(|id| compile && has_sql(workspace, id)).collect();
+    let warehouse = LazyWarehouse::new(context, true);
+    compile_and_write(workspace, &compiler, &warehouse, &ids, context)
+}
+
+/// manifest.json is written even where a node failed, with the others compiled.
+fn compile_and_write(
+    workspace: &Workspace,
+    compiler: &Compiler<'_>,
+    warehouse: &LazyWarehouse<'_>,
+    ids: &[&String],
+    context: &Context,
+) -> Result<(), Error> {
+    let failures = compile_all(compiler, warehouse, ids);
+    write_manifest(&workspace.manifest, &compiler.compiled(), &context.invocation, workspace.target_path())?;
+    match failures.into_iter().next() {
+        Some(error) => Err(Error::SharedProject(error)),
+        None => Ok(()),
+    }
 }
 
 fn previous_state(args: &CompileArgs, workspace: &Workspace) -> Result<Option<PreviousState>, ProjectError> {
@@ -107,7 +132,7 @@ fn has_sql(workspace: &Workspace, id: &str) -> bool {
 }
 
 /// All of them, on all threads; the errors in selection order.
-fn compile_all(compiler: &Compiler<'_>, ids: &[&String]) -> Vec<Arc<ProjectError>> {
+fn compile_all(compiler: &Compiler<'_>, warehouse: &LazyWarehouse<'_>, ids: &[&String]) -> Vec<Arc<ProjectError>> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(ids.len() / 16 + 1);
     let next = std::sync::atomic::AtomicUsize::new(0);
     let work = || {
@@ -115,7 +140,7 @@ fn compile_all(compiler: &Compiler<'_>, ids: &[&String]) -> Vec<Arc<ProjectError
         loop {
             let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let Some(id) = ids.get(at) else { return failed };
-            if let Err(error) = compiler.compile(id, Some(&OFFLINE)) {
+            if let Err(error) = compiler.compile(id, Some(warehouse)) {
                 failed.push((at, error));
             }
         }

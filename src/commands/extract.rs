@@ -53,7 +53,7 @@ impl<'c> Extraction<'c> {
         lake: &Lake,
         context: &'c Context,
     ) -> Result<Self, Error> {
-        let Context { settings, printer, invocation } = context;
+        let Context { settings, printer, invocation, .. } = context;
         let endpoints = Endpoints::load(settings.source.endpoints.as_deref())?;
         let client = Arc::new(Client::new(&settings.source, settings.state_dir())?);
         let options = Options {

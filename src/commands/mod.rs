@@ -1,31 +1,40 @@
 //! One file and one public function a subcommand; each reads as a runbook over the stages. Here: only which command
 //! runs, and what all of them are given.
 
+mod audit;
 mod backfill;
 mod build;
 mod clean;
+mod clone;
 mod compile;
 mod completions;
 mod datasets;
 mod ddl;
 mod debug;
 mod deps;
+mod docs;
 mod engine;
 mod execute;
 mod extract;
 mod init;
 mod lake_run;
+mod lazy_warehouse;
+mod lineage;
 mod load;
 mod ls;
+mod metrics;
 mod migrate;
-mod offline;
 mod parse;
 mod query;
+mod retry;
 mod run;
+mod run_operation;
 mod seed;
 mod serve;
+mod show;
 mod simulate;
 mod snapshot;
+mod source;
 mod test;
 mod transform;
 mod warehouse;
@@ -34,7 +43,7 @@ use crate::{
     Error,
     cli::{Cli, Command},
     config::Settings,
-    observe::Invocation,
+    observe::{Invocation, Journal},
     printer::Printer,
 };
 
@@ -63,6 +72,8 @@ pub struct Context {
     pub settings: Settings,
     pub printer: Printer,
     pub invocation: Invocation,
+    /// For the audit trail.
+    pub journal: Journal,
 }
 
 /// Resolves the settings, starts the log and runs the command.
@@ -79,8 +90,15 @@ pub fn dispatch(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
     let settings = Settings::resolve(&cli.global)?;
     let invocation = Invocation::start();
     crate::observe::start_log(&cli.global, &invocation);
-    let context = Context { settings, printer: printer.clone(), invocation };
-    run_command(cli.command, &context)
+    let context = Context { settings, printer: printer.clone(), invocation, journal: Journal::default() };
+    let audited = audit::audited(&cli.command);
+    let result = run_command(cli.command, &context);
+    match audited {
+        Some(command) => audit::leave(command, &context, &result),
+        // Closes the warehouse.
+        None => drop(context.journal.take_engine()),
+    }
+    result
 }
 
 fn run_command(command: Command, context: &Context) -> Result<ExitStatus, Error> {
@@ -103,9 +121,17 @@ fn run_command(command: Command, context: &Context) -> Result<ExitStatus, Error>
         Command::Snapshot(args) => snapshot::snapshot(&args, context),
         Command::Build(args) => build::build(&args, context),
         Command::Deps(args) => deps::deps(&args, context),
+        Command::Show(args) => show::show(&args, context),
+        Command::RunOperation(args) => run_operation::run_operation(&args, context),
+        Command::Retry(args) => retry::retry(&args, context),
+        Command::Clone(args) => clone::clone(&args, context),
+        Command::Source(args) => source::source(&args, context),
+        Command::Docs(args) => docs::docs(&args, context),
         Command::Debug(args) => debug::debug(&args, context),
         Command::Clean(args) => clean::clean(&args, context),
         Command::Init(args) => init::init(&args, context),
+        Command::Metrics(args) => metrics::metrics(&args, context),
+        Command::Lineage(args) => lineage::lineage(&args, context),
         Command::Serve(args) => serve::serve(&args, context),
     }
 }

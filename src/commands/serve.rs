@@ -5,11 +5,15 @@ use std::{net::IpAddr, time::Duration};
 use crate::{
     Error,
     cli::ServeArgs,
-    commands::{Context, ExitStatus},
+    commands::{
+        Context, ExitStatus,
+        warehouse::{SILVER_COLLECTION, silver_access},
+    },
     config::{Connection, Secret},
-    engine::{EngineError, OpenOptions, open_directory},
+    engine::{EngineError, OpenOptions, note_path, open_directory},
     interrupt::interrupted,
-    serve::{Credentials, ServeOptions, Server, note_path},
+    lake::LocalS3Options,
+    serve::{Credentials, ServeOptions, Server},
 };
 
 const POLL: Duration = Duration::from_millis(50);
@@ -29,7 +33,14 @@ pub(super) fn serve(args: &ServeArgs, context: &Context) -> Result<ExitStatus, E
         argument: "`host` in [serve] of chpipe.toml",
         reason: format!("`{}` is no IP address", settings.serve.host),
     })?;
-    let engine = open_directory(path, &OpenOptions::new(settings))?;
+    let local = LocalS3Options {
+        address: (host, args.s3_port.unwrap_or(settings.serve.s3_port)).into(),
+        ..LocalS3Options::default()
+    };
+    // The tables over Silver cannot be attached without the collection; the lake is served for as long as this lives.
+    let silver = silver_access(context, local)?;
+    let options = OpenOptions::new(settings).named_collection(SILVER_COLLECTION, silver.bucket.clone());
+    let engine = open_directory(path, &options)?;
     let options = ServeOptions {
         address: (host, args.port.unwrap_or(settings.serve.port)).into(),
         credentials: credentials(settings.serve.user.clone(), settings.serve.password.clone()),
@@ -42,6 +53,7 @@ pub(super) fn serve(args: &ServeArgs, context: &Context) -> Result<ExitStatus, E
         std::thread::sleep(POLL);
     }
     drop(server);
+    drop(silver);
     Ok(ExitStatus::Success)
 }
 

@@ -10,8 +10,9 @@ use crate::{
     cli::SimulateArgs,
     commands::ExitStatus,
     config::Secret,
+    interrupt,
     printer::Printer,
-    simulate::{RateLimit, SimulateError, Simulation, SimulationOptions},
+    simulate::{RateLimit, Simulation, SimulationOptions},
 };
 
 /// Starts the server, says where it is, and waits; needs no project.
@@ -34,23 +35,21 @@ pub(super) fn simulate(args: &SimulateArgs, printer: &Printer) -> Result<ExitSta
         format!("{} requests a second, {} an hour", limit.per_second, limit.per_hour)
     };
     let (first, last) = (args.seasons.start(), args.seasons.end());
+    printer.line(&format!("simulating seasons {first} to {last} on {} ({throttling})", simulation.url()));
     if let Some(path) = &args.url_file {
         fs_err::write(path, simulation.url()).map_err(|source| Error::Io { path: path.clone(), source })?;
     }
-    printer.line(&format!("simulating seasons {first} to {last} on {} ({throttling})", simulation.url()));
-    wait_for_interrupt(address)?;
+    wait_for_interrupt();
     Ok(ExitStatus::Success)
 }
 
-fn wait_for_interrupt(address: SocketAddr) -> Result<(), SimulateError> {
-    let failed = |error: std::io::Error| SimulateError::Serve { address, reason: error.to_string() };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    runtime.block_on(async {
-        let mut terminated =
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(failed)?;
-        tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => interrupted.map_err(failed),
-            _ = terminated.recv() => Ok(()),
-        }
-    })
+fn wait_for_interrupt() {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let _registration = interrupt::on_interrupt(move || {
+        // Nobody waits any more when this fails.
+        let _ = sender.send(());
+    });
+    if !interrupt::interrupted() {
+        let _ = receiver.recv();
+    }
 }

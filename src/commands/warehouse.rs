@@ -27,21 +27,22 @@ pub(super) struct Warehouse {
 /// The profile is not valid, or the engine cannot be opened.
 pub(super) fn open(context: &Context) -> Result<Warehouse, Error> {
     let target = context.settings.target()?;
-    let silver = silver_access(context)?;
+    let silver = silver_access(context, LocalS3Options::default())?;
     // Without the collection its tables could not even be attached when the embedded engine starts.
     let options = OpenOptions::new(&context.settings).named_collection(SILVER_COLLECTION, silver.bucket.clone());
     let engine = engine::open(&target, &options)?;
+    context.journal.opened(&engine);
     Ok(Warehouse { target, engine, silver })
 }
 
-/// How ClickHouse reaches the Silver bucket.
-fn silver_access(context: &Context) -> Result<SilverAccess, Error> {
+/// How ClickHouse reaches the Silver bucket; a directory lake is served as S3 as the options say.
+pub(super) fn silver_access(context: &Context, local: LocalS3Options) -> Result<SilverAccess, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| Error::Io { path: context.settings.project_dir.clone(), source })?;
     let lake = runtime.block_on(Lake::open(&context.settings))?;
-    Ok(lake.for_clickhouse(LocalS3Options::default())?)
+    Ok(lake.for_clickhouse(local)?)
 }
 
 impl Warehouse {

@@ -29,7 +29,7 @@ use arrow::{
     array::RecordBatch,
     datatypes::{Schema, SchemaRef},
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tempfile::{SpooledData, SpooledTempFile};
 use uuid::Uuid;
 
@@ -45,8 +45,9 @@ use super::{
 };
 use crate::interrupt::{self, OnInterrupt, interrupted};
 
-/// Inserted data above this size goes through a file, so that memory stays bounded.
-const SPOOL_ABOVE: usize = 64 << 20;
+/// Inserted data above this size goes through a file, so that memory stays bounded. Large, because libchdb now and then ends
+/// an INSERT FROM INFILE (394) when a statement of another connection is cancelled at that moment (seen on 26.5).
+const SPOOL_ABOVE: usize = 256 << 20;
 
 /// How often a cancel looks for its statement, which may not have reached ClickHouse yet.
 const CANCEL_ATTEMPTS: u32 = 40;
@@ -57,11 +58,18 @@ static CONNECTIONS: Mutex<Vec<ConnectionState>> = Mutex::new(Vec::new());
 /// libchdb starts and stops as a whole with its first and last connection; one of that at a time.
 static CONNECTING: Mutex<()> = Mutex::new(());
 
+/// Held for reading during every call into libchdb; the exit handler takes it for writing and keeps it.
+static CALLS: RwLock<()> = RwLock::new(());
+
 #[derive(Clone, Copy)]
 struct ConnectionState {
     pointer: usize,
-    busy: bool,
+    /// The result handle of its running stream, or 0.
+    stream: usize,
 }
+
+/// How long the exit handler waits for calls that are under way.
+const EXIT_WAIT: Duration = Duration::from_secs(5);
 
 /// A libchdb connection; closed when dropped.
 struct Connection {
@@ -77,6 +85,7 @@ unsafe impl Sync for Connection {}
 impl Connection {
     fn open(library: &'static Library, arguments: &[CString]) -> Option<Self> {
         let mut pointers: Vec<*mut c_char> = arguments.iter().map(|text| text.as_ptr().cast_mut()).collect();
+        let _call = CALLS.read();
         let _one_at_a_time = CONNECTING.lock();
         // SAFETY: `argc` strings that live through the call; libchdb copies them.
         let pointer = unsafe { (library.connect)(pointers.len().try_into().ok()?, pointers.as_mut_ptr()) };
@@ -84,7 +93,7 @@ impl Connection {
             return None;
         }
         close_at_exit();
-        CONNECTIONS.lock().push(ConnectionState { pointer: pointer as usize, busy: false });
+        CONNECTIONS.lock().push(ConnectionState { pointer: pointer as usize, stream: 0 });
         Some(Self { library, pointer })
     }
 
@@ -93,11 +102,11 @@ impl Connection {
         unsafe { *self.pointer }
     }
 
-    /// Marks a statement as running; at exit such a connection cannot be closed.
-    fn set_busy(&self, busy: bool) {
+    /// Tells the exit handler which stream it has to cancel before it closes the connection.
+    fn set_stream(&self, stream: Option<&OwnedResult>) {
         let mut connections = CONNECTIONS.lock();
         if let Some(state) = connections.iter_mut().find(|state| state.pointer == self.pointer as usize) {
-            state.busy = busy;
+            state.stream = stream.map_or(0, |stream| stream.raw() as usize);
         }
     }
 
@@ -123,7 +132,7 @@ impl Connection {
         };
         let (names, name_lengths) = pointers(|(name, _)| name);
         let (values, value_lengths) = pointers(|(_, value)| value);
-        self.set_busy(true);
+        let _call = CALLS.read();
         // SAFETY: every pointer comes with its length and lives through the call.
         let raw = unsafe {
             function(
@@ -139,7 +148,6 @@ impl Connection {
                 parameters.len(),
             )
         };
-        self.set_busy(false);
         // SAFETY: a fresh result of this library.
         unsafe { OwnedResult::new(self.library, raw) }
     }
@@ -147,72 +155,76 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        let _call = CALLS.read();
         let _one_at_a_time = CONNECTING.lock();
         let mut connections = CONNECTIONS.lock();
         let Some(index) = connections.iter().position(|state| state.pointer == self.pointer as usize) else { return };
-        connections.swap_remove(index);
+        connections.remove(index);
         drop(connections);
         // SAFETY: nobody else has this connection, and no statement runs on it: a session is borrowed by its stream.
         unsafe { (self.library.close)(self.pointer) }
     }
 }
 
-/// Registers, once, the handler that closes what is open when the process exits.
+/// Registers, once, the handler that ends the process where a connection is still open when it exits.
 fn close_at_exit() {
     static REGISTERED: OnceLock<()> = OnceLock::new();
     REGISTERED.get_or_init(|| {
+        // SAFETY: the handler is a function that lives as long as the process. Registered after libchdb's own, it runs before
+        // them.
         #[cfg(target_os = "linux")]
-        // SAFETY: the handler has the signature that on_exit(3) asks for and uses no argument.
         unsafe {
-            on_exit(leave, std::ptr::null_mut())
-        };
+            on_exit(leave_with, std::ptr::null_mut());
+        }
+        // SAFETY: as above.
         #[cfg(not(target_os = "linux"))]
-        // SAFETY: the handler takes and answers nothing. Registered after libchdb's own, it runs before them.
         unsafe {
-            libc::atexit(close_all)
-        };
+            libc::atexit(leave);
+        }
     });
 }
 
 #[cfg(target_os = "linux")]
 unsafe extern "C" {
+    /// atexit with the exit status. <https://man7.org/linux/man-pages/man3/on_exit.3.html>
     fn on_exit(handler: extern "C" fn(libc::c_int, *mut libc::c_void), argument: *mut libc::c_void) -> libc::c_int;
 }
 
-/// Ends the process with its own status where a connection is still open. Static objects that libchdb made after the handler
-/// was registered are destroyed by now, so closing would crash, as would leaving it to libchdb's own handlers; MergeTree
-/// is safe against an end without either.
 #[cfg(target_os = "linux")]
-extern "C" fn leave(status: libc::c_int, _argument: *mut libc::c_void) {
-    let connections = CONNECTIONS.lock();
-    if connections.is_empty() {
-        return;
-    }
-    let busy = connections.iter().any(|state| state.busy);
-    let status = match (busy, interrupted()) {
-        (true, true) => interrupt::EXIT_CODE.into(),
-        (true, false) => 2,
-        (false, _) => status,
-    };
-    // SAFETY: ends the process.
-    unsafe { libc::_exit(status) }
+extern "C" fn leave_with(status: libc::c_int, _argument: *mut libc::c_void) {
+    end_process(status);
 }
 
 #[cfg(not(target_os = "linux"))]
-extern "C" fn close_all() {
-    let mut connections = std::mem::take(&mut *CONNECTIONS.lock());
-    if connections.iter().any(|state| state.busy) {
-        // Another thread is inside libchdb: nothing can be closed under it, so the process ends here, without the
-        // static destructors that would crash. MergeTree is safe against that.
-        // SAFETY: ends the process.
-        unsafe { libc::_exit(if interrupted() { interrupt::EXIT_CODE.into() } else { 2 }) }
+extern "C" fn leave() {
+    end_process(2);
+}
+
+/// Cancels what runs and ends the process past the static destructors. Those that libchdb registered after this handler have
+/// run already, so that closing a connection now would crash, as would leaving it to the others; MergeTree is safe against
+/// an end without either. It works on a thread of its own: this one's thread-locals, libchdb's among them, are gone.
+fn end_process(status: libc::c_int) {
+    if CONNECTIONS.try_lock().is_some_and(|connections| connections.is_empty()) {
+        return;
     }
-    // A later connection may use what an earlier one set up.
-    if let Some(library) = library::loaded() {
-        while let Some(state) = connections.pop() {
-            // SAFETY: no statement runs, and the entry was taken from the list, so nobody else closes it.
-            unsafe { (library.close)(state.pointer as *mut RawConnection) }
+    let ending = std::thread::Builder::new().name("close".into()).spawn(move || {
+        if let Some(warehouse) = OPEN.try_lock().and_then(|open| open.upgrade()) {
+            warehouse.cancel_all();
+            // Nothing of it is closed any more.
+            std::mem::forget(warehouse);
         }
+        let finished = CALLS.try_write_for(EXIT_WAIT).map(std::mem::forget).is_some();
+        let status = match (finished, interrupted()) {
+            (_, true) => interrupt::EXIT_CODE.into(),
+            (true, false) => status,
+            (false, false) => 2,
+        };
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(status) }
+    });
+    if let Ok(ending) = ending {
+        // It does not come back but by a panic, which has said so.
+        let _ = ending.join();
     }
 }
 
@@ -639,7 +651,7 @@ impl ChdbSession {
             }
             return Err(begun.error(&text));
         }
-        self.connection.set_busy(true);
+        self.connection.set_stream(Some(&handle));
         Ok(Started::Stream(Chunks { session: Some(self), handle: Some(handle), begun, done: false, read: (0, 0) }))
     }
 
@@ -741,12 +753,14 @@ impl<'a> Chunks<'a> {
         let Some(session) = &mut self.session else { return };
         if let Some(handle) = self.handle.take() {
             let connection = &session.connection;
+            let call = CALLS.read();
+            connection.set_stream(None);
             if !self.done {
                 // SAFETY: both are live, and no fetch is under way.
                 unsafe { (connection.library.stream_cancel)(connection.raw(), handle.raw()) };
             }
             drop(handle);
-            connection.set_busy(false);
+            drop(call);
             session.end(&self.begun);
         }
     }
@@ -757,6 +771,7 @@ impl<'a> Chunks<'a> {
             return Ok(None);
         };
         let connection = &session.connection;
+        let _call = CALLS.read();
         // SAFETY: the connection and the stream are live, and this session is borrowed: nobody else fetches.
         let raw = unsafe { (connection.library.stream_fetch)(connection.raw(), handle.raw()) };
         // SAFETY: a fresh result of this library.

@@ -85,11 +85,6 @@ pub fn find(settings: &EngineSettings) -> Result<PathBuf, EngineError> {
 
 static LOADED: OnceLock<Library> = OnceLock::new();
 
-/// The library, where it is loaded.
-pub(super) fn loaded() -> Option<&'static Library> {
-    LOADED.get()
-}
-
 /// Loads libchdb once for the life of the process; a second call answers the first one's library, whatever its path.
 ///
 /// # Errors

@@ -8,15 +8,22 @@ mod column_type;
 #[cfg(test)]
 mod conformance;
 mod error;
+mod http;
 mod install;
 mod library;
 mod lock;
+mod native;
+mod native_blocks;
 mod native_format;
 mod native_writer;
+mod note;
 mod open;
+mod result_format;
+mod runtime;
 pub(crate) mod statement;
 #[doc(hidden)]
 pub mod testing;
+mod tls;
 
 use std::{io::Write, sync::Arc};
 
@@ -28,6 +35,7 @@ pub use error::EngineError;
 pub use install::{Installed, install};
 pub use library::{VERSION as LIBCHDB_VERSION, find as find_library, installed_path};
 pub use lock::{Holder, holder};
+pub(crate) use note::{NoteFile, ServeNote, note_path};
 pub(crate) use open::open_directory;
 pub use open::{OpenOptions, open};
 
@@ -200,6 +208,11 @@ impl Capabilities {
         }
     }
 
+    /// Those of a server, before it was asked.
+    fn server(version_text: String) -> Self {
+        Self { version_text, exchange_tables: true, access_management: true, ..Self::embedded(false) }
+    }
+
     /// Derives what depends on the version.
     fn with_version(mut self) -> Self {
         let mut numbers = self.version_text.split('.').map(|part| part.parse().unwrap_or(0));
@@ -207,7 +220,18 @@ impl Capabilities {
         // https://clickhouse.com/docs/sql-reference/statements/update and …/delete
         self.lightweight_update = self.version >= (25, 7);
         self.lightweight_delete = self.version >= (22, 8);
+        // Atomic databases, which EXCHANGE TABLES needs, are the default since 20.10.
+        self.exchange_tables = self.version >= (20, 10);
         self
+    }
+}
+
+impl Capabilities {
+    /// Whether parts that REPLACE PARTITION has replaced stay on disk until a statement that clears them. libchdb runs no
+    /// cleaning in the background, and a part that is still there when the directory is opened again is active again:
+    /// nothing covers it (tried on 26.5). A server clears them within seconds.
+    pub fn keeps_replaced_parts(&self) -> bool {
+        self.named_collections_from_config
     }
 }
 

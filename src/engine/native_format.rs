@@ -482,7 +482,7 @@ fn arrow_error(error: arrow::error::ArrowError) -> EngineError {
 }
 
 /// A reader over a server's answer hides the server's own error in an I/O error.
-fn read_error(error: std::io::Error) -> EngineError {
+pub(super) fn read_error(error: std::io::Error) -> EngineError {
     let text = error.to_string();
     match error.into_inner().map(|inner| inner.downcast::<EngineError>()) {
         Some(Ok(inner)) => *inner,

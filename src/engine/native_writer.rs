@@ -51,6 +51,10 @@ impl<W: Write> NativeWriter<W> {
         self.output.write_all(&block).map_err(|source| EngineError::Output { source })
     }
 
+    pub(super) fn output(&mut self) -> &mut W {
+        &mut self.output
+    }
+
     pub(super) fn into_inner(self) -> W {
         self.output
     }
@@ -241,7 +245,7 @@ fn text(block: &mut Vec<u8>, bytes: &[u8]) {
     block.extend_from_slice(bytes);
 }
 
-fn varint(block: &mut Vec<u8>, mut value: usize) {
+pub(super) fn varint(block: &mut Vec<u8>, mut value: usize) {
     while value >= 0x80 {
         block.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;

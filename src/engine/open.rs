@@ -6,11 +6,14 @@ use std::{fmt::Write as _, path::Path, sync::Arc, time::Duration};
 use super::{
     Engine, EngineError,
     chdb::{self, ChdbEngine, Configuration},
+    http::HttpEngine,
     library,
     lock::{Acquired, DirectoryLock, Holder},
+    native::NativeEngine,
+    note::read_note,
 };
 use crate::{
-    config::{Connection, EngineSettings, Settings, Target},
+    config::{Connection, EngineSettings, Secret, Settings, Target},
     lake::BucketAccess,
 };
 
@@ -46,16 +49,24 @@ impl OpenOptions {
 pub fn open(target: &Target, options: &OpenOptions) -> Result<Arc<dyn Engine>, EngineError> {
     match &target.connection {
         Connection::Embedded { path } => open_embedded(path, options),
-        Connection::Http(_) => Err(EngineError::Unsupported { engine: "http", feature: "this build".into() }),
-        Connection::Native(_) => Err(EngineError::Unsupported { engine: "native", feature: "this build".into() }),
+        Connection::Http(server) => Ok(Arc::new(HttpEngine::open(server)?)),
+        Connection::Native(server) => Ok(Arc::new(NativeEngine::open(server)?)),
     }
 }
 
 fn open_embedded(path: &Path, options: &OpenOptions) -> Result<Arc<dyn Engine>, EngineError> {
-    match open_or(path, options, |_| None::<Arc<dyn Engine>>)? {
+    match open_or(path, options, |holder| served_by(path, holder))? {
         Acquired::OtherWay(engine) => Ok(engine),
         Acquired::Lock(engine) => Ok(engine),
     }
+}
+
+/// The way through a `chpipe serve` that holds the directory, once it answers.
+fn served_by(path: &Path, holder: &Holder) -> Option<Arc<dyn Engine>> {
+    let note = read_note(path).filter(|note| note.pid == holder.pid)?;
+    let engine = HttpEngine::open_url(&note.url, &note.user, Secret::new(note.password)).ok()?;
+    tracing::debug!("the warehouse is served by process {}: going through {}", holder.pid, note.url);
+    Some(Arc::new(engine))
 }
 
 /// Opens a directory in this process and no other way.

@@ -73,6 +73,18 @@ impl<'a> Statement<'a> {
         statement
     }
 
+    /// The text without its FORMAT clause.
+    pub(crate) fn without_format(&self, sql: &'a str) -> String {
+        let (Some(format), None) = (self.format, self.data) else { return sql.to_owned() };
+        // Both are slices of the same text.
+        let start = format.as_ptr() as usize - sql.as_ptr() as usize;
+        let tokens: Vec<Token> = Tokens::new(&sql[..start]).filter(|token| token.kind != TokenKind::Space).collect();
+        match tokens.last() {
+            Some(keyword) => format!("{}{}", &sql[..keyword.range.start], &sql[start + format.len()..]),
+            None => sql.to_owned(),
+        }
+    }
+
     /// `INSERT INTO [TABLE|FUNCTION] name [(columns)] [SETTINGS …] [FORMAT name data | VALUES data | SELECT …]`
     fn read_insert(&mut self, sql: &'a str, mut tokens: impl Iterator<Item = Token>) {
         let mut depth = 0_usize;
@@ -183,6 +195,35 @@ pub(crate) fn set_assignments(sql: &str) -> Option<Vec<(String, String)>> {
         }
     }
     Some(assignments)
+}
+
+/// The value of a literal: the content of a quoted text, anything else as it stands.
+pub(crate) fn unquote_literal(literal: &str) -> String {
+    let Some(quote) = literal.chars().next().filter(|c| matches!(c, '\'' | '`' | '"')) else {
+        return literal.to_owned();
+    };
+    let inner = literal.get(1..literal.len().saturating_sub(1)).unwrap_or_default();
+    let mut out = String::with_capacity(inner.len());
+    let mut chars = inner.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next() {
+                Some('n') => out.push('\n'),
+                Some('t') => out.push('\t'),
+                Some('r') => out.push('\r'),
+                Some('0') => out.push('\0'),
+                Some(escaped) => out.push(escaped),
+                None => {}
+            },
+            c if c == quote => {
+                // It is doubled inside.
+                chars.next();
+                out.push(c);
+            }
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -308,6 +349,13 @@ mod tests {
         for (sql, format) in cases {
             assert_eq!(Statement::read(sql).format, format, "{sql}");
         }
+    }
+
+    #[test]
+    fn a_format_clause_is_taken_out() {
+        let without = |sql: &str| Statement::read(sql).without_format(sql);
+        assert_eq!(without("SELECT 1 FORMAT JSON SETTINGS a = 1"), "SELECT 1  SETTINGS a = 1");
+        assert_eq!(without("SELECT 1"), "SELECT 1");
     }
 
     #[test]

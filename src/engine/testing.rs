@@ -24,6 +24,19 @@ pub fn shared() -> Arc<dyn Engine> {
     }))
 }
 
+/// The same warehouse, for what only the embedded engine can.
+///
+/// # Panics
+/// As [`shared`].
+#[cfg(test)]
+pub(crate) fn shared_directory() -> Arc<super::ChdbEngine> {
+    let _engine = shared();
+    match super::open_directory(&shared_path(), &shared_options()) {
+        Ok(engine) => engine,
+        Err(error) => panic!("no embedded engine for tests: {error}"),
+    }
+}
+
 /// A session in a fresh, empty database of this name.
 ///
 /// # Panics
@@ -56,15 +69,21 @@ fn create(engine: &dyn Engine, name: &str) -> String {
     format!("CREATE DATABASE {name}{atomic}")
 }
 
-fn open_shared() -> Result<Arc<dyn Engine>, EngineError> {
-    remove_left_over();
-    let path = std::env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
-    let options = OpenOptions {
+fn shared_path() -> PathBuf {
+    std::env::temp_dir().join(format!("{PREFIX}{}", std::process::id()))
+}
+
+fn shared_options() -> OpenOptions {
+    OpenOptions {
         engine: EngineSettings::from_environment(),
         named_collections: Vec::new(),
         lock_timeout: Duration::ZERO,
-    };
-    open(&target(path), &options)
+    }
+}
+
+fn open_shared() -> Result<Arc<dyn Engine>, EngineError> {
+    remove_left_over();
+    open(&target(shared_path()), &shared_options())
 }
 
 /// An embedded target over a directory.

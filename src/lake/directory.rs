@@ -315,7 +315,7 @@ impl Upload {
         &self.file
     }
 
-    /// Makes the object appear, whole and on disk.
+    /// Makes the object appear, whole.
     ///
     /// # Errors
     /// [`LakeError::Exists`] with [`PutMode::Create`] where the key is taken: of two writers at once exactly one succeeds.
@@ -334,6 +334,8 @@ impl Upload {
         let etag = hex(&self.digest());
         let metadata = self.file.metadata()?;
         self.inner.keep_etag(&self.path, &self.file, Stamp::of(&metadata), &etag);
+        // The bytes are on disk before the name is: a power cut may take the name back, and then there is no object, but it
+        // never leaves a torn one.
         self.file.sync_all()?;
         let Some(temporary) = self.temporary.take() else {
             return Err(io::Error::other("this upload is finished already"));
@@ -342,12 +344,6 @@ impl Upload {
         if let Err(error) = placed {
             self.temporary = Some(temporary);
             return Err(error);
-        }
-        if mode == PutMode::Create {
-            // What must never be lost again is in the folder's own record too, when this returns.
-            if let Some(folder) = self.path.parent() {
-                File::open(folder)?.sync_all()?;
-            }
         }
         Ok(ObjectMeta { key: key.to_owned(), size: metadata.len(), etag, last_modified: modified(&metadata) })
     }

@@ -267,8 +267,10 @@ fn replace_partitions(adapter: &mut Adapter, relation: &Relation, new_data: &Rel
         "new_rows": new_data.render(),
         "partitions": partitions,
         "settings": settings,
+        "forget_replaced": adapter.capabilities().keeps_replaced_parts(),
     });
     adapter.run_ddl("materialize/replace_partitions.sql", values)?;
+    adapter.forget_replaced_parts(relation)?;
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     adapter::{Adapter, RelationInfo, settings_list},
-    engine::{quote_identifier, quote_string},
+    engine::quote_string,
     project::{Relation, RelationKind},
 };
 
@@ -338,25 +338,6 @@ fn deploy(
         views.create(adapter, &relation, target, &query.query)?;
     }
     Ok(rows)
-}
-
-/// The views that write into a table, by ClickHouse's own record: `(view, is it in the table's own database)`.
-pub(super) fn feeding_views(adapter: &mut Adapter, table: &Relation) -> Result<Vec<RelationInfo>, MaterializeError> {
-    let sql = format!(
-        "SELECT database, name FROM system.tables WHERE engine = 'MaterializedView' AND position(create_table_query, {}) > 0",
-        quote_string(&quote_identifier(&table.identifier).replace('`', ""))
-    );
-    let mut views = Vec::new();
-    for row in adapter.rows(&sql)? {
-        let mut values = row.into_iter().map(Option::unwrap_or_default);
-        let relation = Relation::new(values.next().unwrap_or_default(), values.next().unwrap_or_default());
-        if let Some(view) = adapter.relation(&relation)?
-            && view.target().is_some_and(|target| target.render() == table.render())
-        {
-            views.push(view);
-        }
-    }
-    Ok(views)
 }
 
 #[cfg(test)]

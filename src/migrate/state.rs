@@ -69,7 +69,7 @@ pub(crate) fn ledger_tables(database: &str) -> Vec<Table> {
     ]
 }
 
-/// `loads` and `runs`.
+/// `loads`, `runs` and `events`.
 pub(crate) fn state_tables(database: &str) -> Vec<Table> {
     vec![
         replacing(
@@ -108,6 +108,30 @@ pub(crate) fn state_tables(database: &str) -> Vec<Table> {
             "recorded_at",
             "(command, run_id)",
             "Run records of all commands",
+        ),
+        replacing(
+            database,
+            "events",
+            vec![
+                column("run_id", "String"),
+                column("event", "LowCardinality(String)"),
+                column("name", "String"),
+                column("kind", "String"),
+                column("batch_id", "String"),
+                column("status", "LowCardinality(String)"),
+                column("started_at", "DateTime64(3, 'UTC')"),
+                column("seconds", "Float64"),
+                column("pages", "UInt64"),
+                column("rows", "UInt64"),
+                column("bytes_in", "UInt64"),
+                column("bytes", "UInt64"),
+                column("quarantined", "UInt64"),
+                column("detail", "String"),
+                defaulted("recorded_at", "DateTime64(6, 'UTC')", "now64(6, 'UTC')"),
+            ],
+            "recorded_at",
+            "(event, name, kind, run_id, batch_id, status)",
+            "The steps of every run: requests, endpoints, loads, migrations, nodes",
         ),
     ]
 }

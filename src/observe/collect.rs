@@ -297,9 +297,9 @@ impl Collector<'_> {
             "Changes that snapshots recorded",
             &["snapshot", "change"],
             &format!(
-                "SELECT splitByChar('.', name)[-1] AS snapshot, change.1 AS change, \
-                 sum(JSONExtractUInt(detail, 'response', change.2)) AS value FROM {events} FINAL \
-                 ARRAY JOIN [('insert', 'rows_inserted'), ('update', 'rows_changed'), ('delete', 'rows_deleted')] AS change \
+                "SELECT splitByChar('.', name)[-1] AS snapshot, pair.1 AS change, \
+                 sum(JSONExtractUInt(detail, 'response', pair.2)) AS value FROM {events} FINAL \
+                 ARRAY JOIN [('insert', 'rows_inserted'), ('update', 'rows_changed'), ('delete', 'rows_deleted')] AS pair \
                  WHERE event = 'node' AND kind = 'snapshot' GROUP BY 1, 2 ORDER BY 1, 2"
             ),
         )

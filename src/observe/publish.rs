@@ -61,6 +61,8 @@ fn write_file(registry: &Registry, path: &PathBuf) -> std::io::Result<()> {
 
 fn client(url: &str) -> Result<reqwest::Client, PublishError> {
     let failed = |error: reqwest::Error| PublishError::Send { url: url.to_owned(), reason: error.to_string() };
+    // Whoever was first has chosen it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().timeout(TIMEOUT).build().map_err(failed)
 }
 

@@ -462,14 +462,8 @@ impl<'a> Compiler<'a> {
                 if node.resource_type == ResourceType::Operation { "operation" } else { node.resource_type.as_str() };
             error.node = Some(format!("{kind} {} ({})", node.name, node.original_file_path));
         }
-        if let Some(location) = error.location.as_deref_mut()
-            && location.path.is_relative()
-        {
-            let own = node.root_path.join(&location.path);
-            if own.exists() {
-                location.path = own;
-            }
-        }
+        let roots: Vec<PathBuf> = self.workspace.project.packages().map(|package| package.root.clone()).collect();
+        super::parse::place_error(node, &roots, &mut error);
         error.into()
     }
 
@@ -495,7 +489,13 @@ impl<'a> Compiler<'a> {
         if fs_err::read_to_string(&path).ok().as_deref() != Some(code) {
             fs_err::write(&path, code).map_err(|source| ProjectError::io(&path, source))?;
         }
-        Ok(shown(&path, &self.workspace.project.root.root))
+        let shown = shown(&path, &self.workspace.project.root.root);
+        // dbt writes the hooks' file as `./dbt_project.yml`.
+        let own = node.original_file_path.trim_start_matches("./");
+        Ok(match node.original_file_path.strip_prefix("./") {
+            Some(_) => shown.replacen(own, &node.original_file_path, 1),
+            None => shown,
+        })
     }
 }
 

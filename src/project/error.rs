@@ -8,7 +8,7 @@ use crate::{error::Location, render::RenderError};
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectError {
     /// A file that is no valid YAML.
-    #[error("Parsing Error\n  {}: {reason}", location.path.display())]
+    #[error("Parsing Error\n  {reason}")]
     Yaml { reason: String, location: Location },
     /// dbt's `Parsing Error`: a file or an entry of a properties file that cannot be used.
     #[error("Parsing Error{}", body(subject, message))]
@@ -20,7 +20,7 @@ pub enum ProjectError {
     #[error("Runtime Error{}", body(subject, message))]
     Runtime { subject: Option<String>, message: String, location: Option<Location>, hint: Option<String> },
     /// dbt's `Dependency Error`.
-    #[error("Dependency Error\n  {message}")]
+    #[error("Dependency Error{}", body(&None, message))]
     Dependency { message: String, hint: Option<String> },
     /// A part of dbt that chpipe leaves out.
     #[error("Runtime Error\n  chpipe does not support {feature}")]

@@ -2,9 +2,10 @@
 //! never speaks to the warehouse.
 
 mod artifact;
+mod catalog;
 mod compile;
 mod config_rules;
-mod deps;
+
 mod error;
 mod graph;
 mod lookup;
@@ -12,6 +13,7 @@ mod manifest;
 mod node;
 mod node_config;
 mod package;
+mod packages;
 mod parallel;
 mod parse;
 mod relation;
@@ -24,8 +26,8 @@ mod yaml;
 pub use artifact::{
     CompiledNodes, exposure_json, manifest_json, node_json, source_json, unit_test_json, write_manifest,
 };
+pub use catalog::{CatalogRow, catalog_json, catalog_query, catalog_schemas, write_catalog};
 pub use compile::{Compiled, Compiler, Cte, Defer, Resolver};
-pub use deps::{Deps, DepsOptions, deps_context};
 pub use error::ProjectError;
 pub use graph::Graph;
 pub use manifest::{Disabled, Manifest, Metadata, Resource};
@@ -36,6 +38,7 @@ pub use node::{
 };
 pub use node_config::{HardDeletes, Hook, NodeConfig};
 pub use package::{DBT_VERSION, PROJECT_FILE, Package};
+pub use packages::{Deps, DepsOptions, deps_context};
 pub use relation::{Relation, RelationKind};
 pub use selector::{Selection, Selector};
 pub use state::PreviousState;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{NodeConfig, Relation, RelationKind};
+use crate::error::Location;
 
 /// dbt's kinds of resources, by dbt's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -246,7 +247,25 @@ impl Node {
 
     /// The file, absolute.
     pub fn file(&self) -> PathBuf {
-        self.root_path.join(&self.original_file_path)
+        self.root_path.join(self.original_file_path.trim_start_matches("./"))
+    }
+
+    /// Where it is declared: its file, or the line of the properties file or of dbt_project.yml that its code comes from.
+    pub(super) fn place(&self) -> Location {
+        let file = self.file();
+        if !self.is_declared_elsewhere() {
+            return Location::file(file);
+        }
+        let text = fs_err::read_to_string(&file).unwrap_or_default();
+        let source_line = text.lines().nth(self.raw_code_line.saturating_sub(1)).map(str::to_owned);
+        Location { source_line, ..Location::line(file, self.raw_code_line, None) }
+    }
+
+    /// Whether `raw_code` is not a part of the file, word by word.
+    pub(super) fn is_declared_elsewhere(&self) -> bool {
+        self.test_metadata.is_some()
+            || self.resource_type == ResourceType::Operation
+            || matches!(self.original_file_path.rsplit_once('.'), Some((_, "yml" | "yaml")))
     }
 
     /// How `ref()` would name it: `dim`, or `dim.v2`.

@@ -199,7 +199,8 @@ impl Workspace {
         let environment = environment(settings, target, &project, macros, invocation, options);
         let events = ParseEvents::new(options.warn_error);
         let mut manifest = parse::parse(&project, &files, &environment, target, &events)?;
-        manifest.selectors = super::selector::manifest_selectors(&project.selectors)?;
+        manifest.selectors = super::selector::manifest_selectors(&project.selectors)
+            .map_err(|error| error.at_least(Location::file(project.root.root.join("selectors.yml"))))?;
         let graph = Graph::new(&manifest);
         if let Err(cycle) = graph.topological_order() {
             return Err(cycle_error(&manifest, &cycle));

@@ -215,13 +215,6 @@ impl<'a> Renderer<'a> {
         Self { interpreter: Interpreter::new(environment, services, node, phase) }
     }
 
-    /// Undefined names answer undefined again to attributes and calls: dbt's contexts for parsing generic tests.
-    #[must_use]
-    pub fn lenient(mut self) -> Self {
-        self.interpreter.lenient = true;
-        self
-    }
-
     /// Renders a template: model SQL, a hook, a test's SQL.
     ///
     /// # Errors
@@ -500,7 +493,7 @@ pub fn inject_ctes(sql: &str, ctes: &[(String, String)]) -> String {
             && text[word.len()..].starts_with(|c: char| !c.is_alphanumeric() && c != '_')
     };
     if !is_word(&sql[statement..], "with") {
-        return format!("{}with{joined}{}", &sql[..start], &sql[start..]);
+        return format!("{}with{joined} {}", &sql[..start], &sql[start..]);
     }
     let mut after = statement + "with".len();
     let next = skip_comments(sql, after);

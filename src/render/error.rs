@@ -125,7 +125,14 @@ impl RenderError {
                 let _ = write!(out, "\n      {}", source.trim());
             }
         }
+        let deep = self.stack.len() > 30;
         for (index, frame) in self.stack.iter().enumerate() {
+            if deep && (10..self.stack.len() - 5).contains(&index) {
+                if index == 10 {
+                    out.push_str("\n  > …");
+                }
+                continue;
+            }
             let verb = if index == 0 { "in" } else { "called by" };
             if index == 0 {
                 out.push_str("\n  ");

@@ -88,8 +88,11 @@ pub(super) fn apply(
                 Value::Str(text) => parse_int(text, base)
                     .or_else(|| parse_float(text).filter(|number| number.is_finite()).map(|number| number as i128))
                     .map_or_else(default, Value::Int),
-                Value::Float(number) if number.is_finite() => Value::Int(*number as i128),
-                other => other.as_int().map_or_else(default, Value::Int),
+                other => match (other.as_int(), other.as_float().filter(|number| number.is_finite())) {
+                    (Some(number), _) => Value::Int(number),
+                    (None, Some(number)) => Value::Int(number as i128),
+                    (None, None) => default(),
+                },
             }
         }
         "format" => {

@@ -26,6 +26,8 @@ use super::{
 
 /// Macros may call each other this deep; Python stops at about as many.
 const MAXIMUM_DEPTH: usize = 220;
+/// Nor may they use more stack than this, since threads have 2 MiB and unoptimized frames are large.
+const MAXIMUM_STACK: usize = 1_200_000;
 
 /// Names of one block; inner blocks look outwards.
 pub(super) struct Scope {
@@ -98,7 +100,7 @@ pub struct Interpreter<'a> {
     pub(super) results: HashMap<String, Option<StoredResult>>,
     /// A result that outlives its `load_result`, for the caller of the renderer.
     pub(super) kept: HashMap<String, StoredResult>,
-    /// Undefined values swallow attributes and calls (dbt's schema contexts).
+    /// Undefined values swallow attributes and calls, as dbt's do in templates (not macros) while parsing.
     pub(super) lenient: bool,
     /// The filters `as_number` and the like convert.
     pub(super) native: bool,
@@ -113,6 +115,8 @@ pub struct Interpreter<'a> {
     pub(super) depth: usize,
     /// How deep calls of any kind are nested.
     nesting: usize,
+    /// An address on the stack where the rendering began.
+    stack_base: usize,
     returning: Option<Value>,
     unwinding: Option<u32>,
     /// Values built once a rendering (`modules`, `adapter`, …).
@@ -129,7 +133,7 @@ impl<'a> Interpreter<'a> {
             captured: Captured::default(),
             results: HashMap::new(),
             kept: HashMap::new(),
-            lenient: false,
+            lenient: phase == Phase::Parse,
             native: false,
             yaml: None,
             scope: Scope::root(),
@@ -139,6 +143,7 @@ impl<'a> Interpreter<'a> {
             marks: None,
             depth: 0,
             nesting: 0,
+            stack_base: 0,
             returning: None,
             unwinding: None,
             cache: HashMap::new(),
@@ -252,44 +257,19 @@ impl<'a> Interpreter<'a> {
                 self.mark(place.line, true);
                 self.output.push_str(text);
             }
-            Node::Emit(expression) => {
-                let value = self.evaluate(expression)?;
-                self.mark(expression.place.line, false);
-                value.write_text(&mut self.output);
-            }
+            Node::Emit(expression) => self.emit(expression)?,
             Node::If { condition, then, otherwise } => {
-                let branch = if self.evaluate(condition)?.is_true() { then } else { otherwise };
-                return self.block(branch);
+                return if self.is_true(condition)? { self.block(then) } else { self.block(otherwise) };
             }
-            Node::For(for_loop) => {
-                let items = self.evaluate(&for_loop.iterable)?;
-                self.for_loop(for_loop, &items, 0)?;
-            }
-            Node::Set { target, value } => {
-                let value = self.evaluate(value)?;
-                self.assign(target, value)?;
-            }
+            Node::For(for_loop) => self.for_statement(for_loop)?,
+            Node::Set { target, value } => self.set_statement(target, value)?,
             Node::SetBlock { target, filters, body } => {
-                let text = self.captured_block(body)?;
-                let value = self.filtered(filters.as_ref(), Value::str(text))?;
+                let value = self.captured_value(body, filters.as_ref())?;
                 self.assign(target, value)?;
             }
-            Node::With { assignments, body } => {
-                let mut values = Vec::with_capacity(assignments.len());
-                for (target, value) in assignments {
-                    values.push((target, self.evaluate(value)?));
-                }
-                let outer = self.enter();
-                let result = values
-                    .into_iter()
-                    .try_for_each(|(target, value)| self.assign(target, value))
-                    .and_then(|()| self.block(body));
-                self.scope = outer;
-                return result;
-            }
+            Node::With { assignments, body } => return self.with_statement(assignments, body),
             Node::Filter { filters, body } => {
-                let text = self.captured_block(body)?;
-                let value = self.filtered(Some(filters), Value::str(text))?;
+                let value = self.captured_value(body, Some(filters))?;
                 self.mark(filters.place.line, false);
                 value.write_text(&mut self.output);
             }
@@ -297,13 +277,7 @@ impl<'a> Interpreter<'a> {
                 let closure = self.closure(function);
                 self.scope.set(Arc::clone(&function.name), closure);
             }
-            Node::CallBlock { call, place, caller } => {
-                let caller = self.closure(caller);
-                let value =
-                    self.call_expression(call, *place, Some(caller)).map_err(|error| self.located(error, *place))?;
-                self.mark(place.line, false);
-                value.write_text(&mut self.output);
-            }
+            Node::CallBlock { call, place, caller } => self.call_block(call, *place, caller)?,
             Node::Do(expression) => {
                 self.evaluate(expression)?;
             }
@@ -311,6 +285,54 @@ impl<'a> Interpreter<'a> {
             Node::Continue => return Ok(Flow::Continue),
         }
         Ok(Flow::Next)
+    }
+
+    fn emit(&mut self, expression: &Expression) -> Result<(), RenderError> {
+        let value = self.evaluate(expression)?;
+        self.mark(expression.place.line, false);
+        value.write_text(&mut self.output);
+        Ok(())
+    }
+
+    fn is_true(&mut self, condition: &Expression) -> Result<bool, RenderError> {
+        self.evaluate(condition).map(|value| value.is_true())
+    }
+
+    fn for_statement(&mut self, for_loop: &Arc<ForLoop>) -> Result<(), RenderError> {
+        let items = self.evaluate(&for_loop.iterable)?;
+        self.for_loop(for_loop, &items, 0)
+    }
+
+    fn set_statement(&mut self, target: &Target, value: &Expression) -> Result<(), RenderError> {
+        let value = self.evaluate(value)?;
+        self.assign(target, value)
+    }
+
+    fn captured_value(&mut self, body: &[Node], filters: Option<&Expression>) -> Result<Value, RenderError> {
+        let text = self.captured_block(body)?;
+        self.filtered(filters, Value::str(text))
+    }
+
+    fn with_statement(&mut self, assignments: &[(Target, Expression)], body: &[Node]) -> Result<Flow, RenderError> {
+        let mut values = Vec::with_capacity(assignments.len());
+        for (target, value) in assignments {
+            values.push((target, self.evaluate(value)?));
+        }
+        let outer = self.enter();
+        let result = values
+            .into_iter()
+            .try_for_each(|(target, value)| self.assign(target, value))
+            .and_then(|()| self.block(body));
+        self.scope = outer;
+        result
+    }
+
+    fn call_block(&mut self, call: &Call, place: Place, caller: &Arc<Function>) -> Result<(), RenderError> {
+        let caller = self.closure(caller);
+        let value = self.call_expression(call, place, Some(caller)).map_err(|error| self.located(error, place))?;
+        self.mark(place.line, false);
+        value.write_text(&mut self.output);
+        Ok(())
     }
 
     fn enter(&mut self) -> Arc<Scope> {
@@ -437,111 +459,140 @@ impl<'a> Interpreter<'a> {
         expressions.iter().map(|expression| self.evaluate(expression)).collect()
     }
 
+    // Each kind has a function of its own, so that the frames of nested calls stay small.
     fn evaluate_kind(&mut self, kind: &Kind, place: Place) -> Result<Value, RenderError> {
-        Ok(match kind {
-            Kind::Constant(value) => value.clone(),
-            Kind::Name(name) => self.name(name)?,
-            Kind::List(items) => Value::list(self.evaluate_all(items)?),
-            Kind::Tuple(items) => Value::tuple(self.evaluate_all(items)?),
-            Kind::Dict(entries) => {
-                let mut map = super::Map::with_capacity(entries.len());
-                for (key, value) in entries {
-                    let key = self.evaluate(key)?;
-                    operators::hashable(&key)?;
-                    map.insert(Key(key), self.evaluate(value)?);
-                }
-                Value::dict(map)
-            }
-            Kind::Attribute(object, name) => {
-                let object = self.evaluate(object)?;
-                self.attribute(&object, name)?
-            }
-            Kind::Item(object, key) => {
-                let object = self.evaluate(object)?;
-                let key = self.evaluate(key)?;
-                self.item(&object, &key)?
-            }
-            Kind::Slice(parts) => {
-                let [subject, start, stop, step] = &**parts;
-                let mut part = |part: &Option<Expression>| part.as_ref().map(|part| self.evaluate(part)).transpose();
-                let (subject, start, stop, step) = (part(subject)?, part(start)?, part(stop)?, part(step)?);
-                let subject = subject.unwrap_or_default();
-                operators::slice(&subject, start.as_ref(), stop.as_ref(), step.as_ref())?
-            }
-            Kind::Call(call) => self.call_expression(call, place, None)?,
-            Kind::Filter(subject, name, arguments) => {
-                let subject = match subject {
-                    Some(subject) => self.evaluate(subject)?,
-                    None => Value::None,
-                };
-                let arguments = self.arguments(arguments)?;
-                filters::apply(self, name, subject, arguments)?
-            }
-            Kind::Test(subject, name, arguments) => {
-                let subject = self.evaluate(subject)?;
-                let arguments = self.arguments(arguments)?;
-                Value::Bool(filters::test(self, name, &subject, arguments)?)
-            }
-            Kind::Not(operand) => Value::Bool(!self.evaluate(operand)?.is_true()),
-            Kind::Negative(operand) => operators::negative(&self.evaluate(operand)?)?,
-            Kind::And(left, right) => {
-                let left = self.evaluate(left)?;
-                if left.is_true() { self.evaluate(right)? } else { left }
-            }
-            Kind::Or(left, right) => {
-                let left = self.evaluate(left)?;
-                if left.is_true() { left } else { self.evaluate(right)? }
-            }
-            Kind::Binary(operator, left, right) => {
-                let left = self.evaluate(left)?;
-                let right = self.evaluate(right)?;
-                self.binary(*operator, &left, &right)?
-            }
-            Kind::Compare(first, rest) => {
-                let mut left = self.evaluate(first)?;
-                for (comparison, right) in rest {
-                    let right = self.evaluate(right)?;
-                    if !self.compare(*comparison, &left, &right)? {
-                        return Ok(Value::Bool(false));
-                    }
-                    left = right;
-                }
-                Value::Bool(true)
-            }
-            Kind::Choice(parts, otherwise) => {
-                let [condition, then] = &**parts;
-                if self.evaluate(condition)?.is_true() {
-                    self.evaluate(then)?
-                } else if let Some(otherwise) = otherwise {
-                    self.evaluate(otherwise)?
-                } else {
-                    let hint = format!(
-                        "the inline if-expression on line {} evaluated to false and no else section was defined.",
-                        place.line
-                    );
-                    Value::Undefined(Arc::new(Undefined {
-                        hint: Some(hint),
-                        lenient: self.lenient,
-                        ..Undefined::default()
-                    }))
-                }
-            }
-            Kind::Concatenate(parts) => {
-                let mut out = String::new();
-                for part in parts {
-                    self.evaluate(part)?.write_text(&mut out);
-                }
-                Value::str(out)
-            }
-        })
+        match kind {
+            Kind::Constant(value) => Ok(value.clone()),
+            Kind::Name(name) => self.name(name),
+            Kind::Call(call) => self.call_expression(call, place, None),
+            Kind::Attribute(object, name) => self.attribute_expression(object, name),
+            Kind::Item(object, key) => self.item_expression(object, key),
+            Kind::List(items) => Ok(Value::list(self.evaluate_all(items)?)),
+            Kind::Tuple(items) => Ok(Value::tuple(self.evaluate_all(items)?)),
+            Kind::Dict(entries) => self.dict_expression(entries),
+            Kind::Slice(parts) => self.slice_expression(parts),
+            Kind::Filter(subject, name, arguments) => self.filter_expression(subject.as_deref(), name, arguments),
+            Kind::Test(subject, name, arguments) => self.test_expression(subject, name, arguments),
+            Kind::Not(operand) => Ok(Value::Bool(!self.evaluate(operand)?.is_true())),
+            Kind::Negative(operand) => operators::negative(&self.evaluate(operand)?),
+            Kind::And(left, right) => self.shortcut(left, right, false),
+            Kind::Or(left, right) => self.shortcut(left, right, true),
+            Kind::Binary(operator, left, right) => self.binary_expression(*operator, left, right),
+            Kind::Compare(first, rest) => self.comparison(first, rest),
+            Kind::Choice(parts, otherwise) => self.choice(parts, otherwise.as_deref(), place),
+            Kind::Concatenate(parts) => self.concatenation(parts),
+        }
     }
 
-    fn binary(&mut self, operator: BinaryOperator, left: &Value, right: &Value) -> Result<Value, RenderError> {
-        operators::binary(operator, left, right)
+    fn attribute_expression(&mut self, object: &Expression, name: &str) -> Result<Value, RenderError> {
+        let object = self.evaluate(object)?;
+        self.attribute(&object, name)
     }
 
-    fn compare(&mut self, comparison: Comparison, left: &Value, right: &Value) -> Result<bool, RenderError> {
-        operators::compare(comparison, left, right)
+    fn item_expression(&mut self, object: &Expression, key: &Expression) -> Result<Value, RenderError> {
+        let object = self.evaluate(object)?;
+        let key = self.evaluate(key)?;
+        self.item(&object, &key)
+    }
+
+    fn dict_expression(&mut self, entries: &[(Expression, Expression)]) -> Result<Value, RenderError> {
+        let mut map = super::Map::with_capacity(entries.len());
+        for (key, value) in entries {
+            let key = self.evaluate(key)?;
+            operators::hashable(&key)?;
+            map.insert(Key(key), self.evaluate(value)?);
+        }
+        Ok(Value::dict(map))
+    }
+
+    fn slice_expression(&mut self, parts: &[Option<Expression>; 4]) -> Result<Value, RenderError> {
+        let [subject, start, stop, step] = parts;
+        let mut part = |part: &Option<Expression>| part.as_ref().map(|part| self.evaluate(part)).transpose();
+        let (subject, start, stop, step) = (part(subject)?, part(start)?, part(stop)?, part(step)?);
+        let subject = subject.unwrap_or_default();
+        operators::slice(&subject, start.as_ref(), stop.as_ref(), step.as_ref())
+    }
+
+    fn filter_expression(
+        &mut self,
+        subject: Option<&Expression>,
+        name: &str,
+        arguments: &[CallArgument],
+    ) -> Result<Value, RenderError> {
+        let subject = match subject {
+            Some(subject) => self.evaluate(subject)?,
+            None => Value::None,
+        };
+        let arguments = self.arguments(arguments)?;
+        filters::apply(self, name, subject, arguments)
+    }
+
+    fn test_expression(
+        &mut self,
+        subject: &Expression,
+        name: &str,
+        arguments: &[CallArgument],
+    ) -> Result<Value, RenderError> {
+        let subject = self.evaluate(subject)?;
+        let arguments = self.arguments(arguments)?;
+        filters::test(self, name, &subject, arguments).map(Value::Bool)
+    }
+
+    /// `and`, `or`: the first operand that decides.
+    fn shortcut(&mut self, left: &Expression, right: &Expression, decides: bool) -> Result<Value, RenderError> {
+        let left = self.evaluate(left)?;
+        if left.is_true() == decides { Ok(left) } else { self.evaluate(right) }
+    }
+
+    fn binary_expression(
+        &mut self,
+        operator: BinaryOperator,
+        left: &Expression,
+        right: &Expression,
+    ) -> Result<Value, RenderError> {
+        let left = self.evaluate(left)?;
+        let right = self.evaluate(right)?;
+        operators::binary(operator, &left, &right)
+    }
+
+    fn comparison(&mut self, first: &Expression, rest: &[(Comparison, Expression)]) -> Result<Value, RenderError> {
+        let mut left = self.evaluate(first)?;
+        for (comparison, right) in rest {
+            let right = self.evaluate(right)?;
+            if !operators::compare(*comparison, &left, &right)? {
+                return Ok(Value::Bool(false));
+            }
+            left = right;
+        }
+        Ok(Value::Bool(true))
+    }
+
+    fn choice(
+        &mut self,
+        parts: &[Expression; 2],
+        otherwise: Option<&Expression>,
+        place: Place,
+    ) -> Result<Value, RenderError> {
+        let [condition, then] = parts;
+        if self.evaluate(condition)?.is_true() {
+            return self.evaluate(then);
+        }
+        if let Some(otherwise) = otherwise {
+            return self.evaluate(otherwise);
+        }
+        let hint = format!(
+            "the inline if-expression on line {} evaluated to false and no else section was defined.",
+            place.line
+        );
+        Ok(Value::Undefined(Arc::new(Undefined { hint: Some(hint), lenient: self.lenient, ..Undefined::default() })))
+    }
+
+    fn concatenation(&mut self, parts: &[Expression]) -> Result<Value, RenderError> {
+        let mut out = String::new();
+        for part in parts {
+            self.evaluate(part)?.write_text(&mut out);
+        }
+        Ok(Value::str(out))
     }
 
     /// A name: the scopes, then dbt's context.
@@ -715,6 +766,19 @@ impl<'a> Interpreter<'a> {
         }
     }
 
+    /// Refuses to go deeper than the stack surely allows.
+    fn check_depth(&mut self) -> Result<(), RenderError> {
+        let marker = 0u8;
+        let here = std::ptr::from_ref(&marker) as usize;
+        if self.nesting == 0 {
+            self.stack_base = here;
+        }
+        if self.nesting >= MAXIMUM_DEPTH || self.stack_base.abs_diff(here) > MAXIMUM_STACK {
+            return Err(RenderError::compilation("maximum recursion depth exceeded"));
+        }
+        Ok(())
+    }
+
     /// Ends the macro that is running with this value.
     pub(super) fn return_value(&mut self, value: Value) -> RenderError {
         self.returning = Some(value);
@@ -733,17 +797,18 @@ impl<'a> Interpreter<'a> {
                 self.captured.macros.push(unique_id);
             }
         }
-        if self.nesting >= MAXIMUM_DEPTH {
-            return Err(RenderError::compilation("maximum recursion depth exceeded"));
-        }
+        self.check_depth()?;
         let called_from = self.place;
         let function = definition.compiled()?;
+        // dbt parses templates leniently, but never the bodies of macros.
+        let lenient = std::mem::replace(&mut self.lenient, false);
         self.depth += 1;
         self.nesting += 1;
-        let name = format!("dbt_macro__{}", definition.name);
-        let result = self.call_function(&function, Scope::root(), arguments, &name);
+        // dbt's prefix, which shows in messages about arguments.
+        let result = self.call_function(&function, Scope::root(), arguments, "dbt_macro__");
         self.depth -= 1;
         self.nesting -= 1;
+        self.lenient = lenient;
         match result {
             Err(error) if error.kind == ErrorKind::Return => Ok(self.returning.take().unwrap_or_default()),
             Err(mut error) => {
@@ -752,6 +817,12 @@ impl<'a> Interpreter<'a> {
                 } else {
                     self.unwinding.map(|line| line as usize)
                 };
+                // The place that helps is in the user's files, not in a built-in macro.
+                let inside =
+                    error.location.as_ref().is_some_and(|location| location.path.as_os_str() == &*definition.path);
+                if inside && builtins::is_internal(&definition.package) {
+                    error.location = (called_from.line > 0).then(|| Box::new(location(&self.origin, called_from)));
+                }
                 error.stack.push(Frame { name: definition.name.clone(), path: definition.path.clone(), line });
                 self.unwinding = Some(called_from.line);
                 Err(error)
@@ -766,7 +837,7 @@ impl<'a> Interpreter<'a> {
         function: &Arc<Function>,
         parent: Arc<Scope>,
         arguments: Arguments,
-        name: &str,
+        prefix: &str,
     ) -> Result<Value, RenderError> {
         let Arguments { positional, mut keywords } = arguments;
         let scope = parent.child();
@@ -774,7 +845,7 @@ impl<'a> Interpreter<'a> {
         let outer_origin = std::mem::replace(&mut self.origin, Arc::clone(&function.origin));
         let outer_output = std::mem::take(&mut self.output);
         let outer_marks = self.marks.take();
-        let result = self.bind(function, positional, &mut keywords, name).and_then(|()| self.block(&function.body));
+        let result = self.bind(function, positional, &mut keywords, prefix).and_then(|()| self.block(&function.body));
         let text = std::mem::replace(&mut self.output, outer_output);
         self.marks = outer_marks;
         self.scope = outer_scope;
@@ -788,8 +859,9 @@ impl<'a> Interpreter<'a> {
         function: &Function,
         positional: Vec<Value>,
         keywords: &mut Vec<(Arc<str>, Value)>,
-        name: &str,
+        prefix: &str,
     ) -> Result<(), RenderError> {
+        let name = &function.name;
         let count = function.parameters.len();
         let mut positional = positional.into_iter();
         let mut explicit_caller = false;
@@ -827,10 +899,10 @@ impl<'a> Interpreter<'a> {
         } else if let Some((keyword, _)) = keywords.first() {
             let message = if keywords.iter().any(|(keyword, _)| &**keyword == "caller") {
                 format!(
-                    "macro '{name}' was invoked with two values for the special caller argument. This is most likely a bug."
+                    "macro '{prefix}{name}' was invoked with two values for the special caller argument. This is most likely a bug."
                 )
             } else {
-                format!("macro '{name}' takes no keyword argument '{keyword}'")
+                format!("macro '{prefix}{name}' takes no keyword argument '{keyword}'")
             };
             return Err(operators::type_error(message));
         }
@@ -838,7 +910,9 @@ impl<'a> Interpreter<'a> {
         if function.uses_varargs {
             self.scope.set("varargs".into(), Value::tuple(rest));
         } else if !rest.is_empty() {
-            return Err(operators::type_error(format!("macro '{name}' takes not more than {count} argument(s)")));
+            return Err(operators::type_error(format!(
+                "macro '{prefix}{name}' takes not more than {count} argument(s)"
+            )));
         }
         Ok(())
     }
@@ -898,12 +972,9 @@ impl Object for Closure {
     }
 
     fn call(self: Arc<Self>, arguments: Arguments, interpreter: &mut Interpreter<'_>) -> Result<Value, RenderError> {
-        if interpreter.nesting >= MAXIMUM_DEPTH {
-            return Err(RenderError::compilation("maximum recursion depth exceeded"));
-        }
+        interpreter.check_depth()?;
         interpreter.nesting += 1;
-        let name = self.function.name.to_string();
-        let result = interpreter.call_function(&self.function, Arc::clone(&self.scope), arguments, &name);
+        let result = interpreter.call_function(&self.function, Arc::clone(&self.scope), arguments, "");
         interpreter.nesting -= 1;
         result
     }
@@ -1016,9 +1087,7 @@ impl Object for Loop {
         if !self.body.recursive {
             return Err(operators::type_error("The loop must have the 'recursive' marker to be called recursively."));
         }
-        if interpreter.nesting >= MAXIMUM_DEPTH {
-            return Err(RenderError::compilation("maximum recursion depth exceeded"));
-        }
+        interpreter.check_depth()?;
         let [items] = arguments.bind("loop", ["iterable"], 1)?;
         let outer_scope = std::mem::replace(&mut interpreter.scope, Arc::clone(&self.scope));
         let outer_output = std::mem::take(&mut interpreter.output);

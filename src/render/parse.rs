@@ -1,7 +1,10 @@
 //! Text to [`Template`]: minijinja's parser, then our own tree. In: text with its path and first line; out: the tree or a
 //! compilation error with its place, in Jinja2's words for the mistakes people make most.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+};
 
 use minijinja::{
     machinery::{Span, ast, parse as parse_template},
@@ -41,10 +44,10 @@ pub(super) fn parse_part(
 ) -> Result<Template, RenderError> {
     let text = normalize(text);
     let part = Part { origin, line, column };
-    let syntax = SyntaxConfig::builder()
-        .keep_trailing_newline(true)
-        .build()
-        .map_err(|error| RenderError::new(super::ErrorKind::Internal, error.to_string()))?;
+    static SYNTAX: OnceLock<SyntaxConfig> = OnceLock::new();
+    // Building the default delimiters cannot fail; what it would fall back to differs in one line ending.
+    let syntax =
+        SYNTAX.get_or_init(|| SyntaxConfig::builder().keep_trailing_newline(true).build().unwrap_or_default()).clone();
     match parse_template(&text, &origin.path, syntax.clone()) {
         Ok(tree) => Ok(lower_tree(&tree, &text, part)),
         Err(error) => {

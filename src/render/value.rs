@@ -159,6 +159,11 @@ pub trait Object: Send + Sync + Any {
         None
     }
 
+    /// As a number, where it is one.
+    fn number(&self) -> Option<f64> {
+        None
+    }
+
     /// As JSON, where it has such a form.
     fn to_json(&self) -> Option<serde_json::Value> {
         None
@@ -508,6 +513,7 @@ impl Value {
     pub fn as_float(&self) -> Option<f64> {
         match self {
             Self::Float(number) => Some(*number),
+            Self::Object(object) => object.number(),
             other => other.as_int().map(|number| number as f64),
         }
     }

@@ -23,7 +23,8 @@ impl Credentials {
     /// Checks what a request says of itself: X-ClickHouse-User and -Key, HTTP's basic scheme, or `user` and `password` in
     /// the URL, as ClickHouse takes them; none of them is the user `default` without a password.
     pub(super) fn check(&self, headers: &HeaderMap, parameters: &Parameters) -> Result<(), EngineError> {
-        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        // A password may hold more than ASCII, which `to_str` refuses.
+        let header = |name: &str| headers.get(name).and_then(|value| String::from_utf8(value.as_bytes().to_vec()).ok());
         let (user, password) = if let Some(user) = header("x-clickhouse-user") {
             (user, header("x-clickhouse-key").unwrap_or_default())
         } else if let Some(basic) = header("authorization").as_deref().and_then(basic) {

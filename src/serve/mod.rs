@@ -11,17 +11,12 @@ mod access;
 mod answer;
 mod encoding;
 mod native_blocks;
-mod note;
 mod request;
 mod sessions;
 mod statement;
 mod status;
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use axum::{
     Router,
@@ -34,9 +29,8 @@ use axum::{
 use tokio::sync::watch;
 
 pub use access::Credentials;
-pub(crate) use note::{ServeNote, read_note};
 
-use crate::engine::{ChdbEngine, Engine as _, EngineError, QueryOptions};
+use crate::engine::{ChdbEngine, Engine as _, EngineError, NoteFile, QueryOptions, ServeNote, note_path};
 use sessions::Sessions;
 
 /// How the warehouse is served.
@@ -89,7 +83,7 @@ pub struct Server {
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
     runtime: Option<tokio::runtime::Runtime>,
-    _note: note::NoteFile,
+    _note: NoteFile,
 }
 
 impl Server {
@@ -133,7 +127,8 @@ impl Server {
             user: options.credentials.user.clone(),
             password: options.credentials.password.expose().to_owned(),
         };
-        let note = note::NoteFile::write(shared.engine.path(), &note)?;
+        let note = NoteFile::write(shared.engine.path(), &note)
+            .map_err(|source| ServeError::Note { path: note_path(shared.engine.path()), source })?;
         Ok(Self { address, shared, stop, runtime: Some(runtime), _note: note })
     }
 
@@ -158,11 +153,6 @@ impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
     }
-}
-
-/// Where the note of a warehouse's server is.
-pub fn note_path(directory: &Path) -> PathBuf {
-    note::path(directory)
 }
 
 fn time_zone(engine: &ChdbEngine) -> Result<String, EngineError> {

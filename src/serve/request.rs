@@ -57,6 +57,7 @@ const RESERVED: &[&str] = &[
 pub(super) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
+    #[cfg(test)]
     pub(super) fn new(parameters: Vec<(String, String)>) -> Self {
         Self(parameters)
     }
@@ -138,11 +139,9 @@ impl Asked {
         let given = |name: &str, header_name: &str| {
             parameters.get(name).map(str::to_owned).or_else(|| header(header_name)).filter(|value| !value.is_empty())
         };
-        let coding = if parameters.is_on("enable_http_compression") {
-            header("accept-encoding").as_deref().and_then(Coding::accepted)
-        } else {
-            None
-        };
+        // On by default since 26.
+        let may_code = parameters.get("enable_http_compression") != Some("0");
+        let coding = header("accept-encoding").as_deref().filter(|_| may_code).and_then(Coding::accepted);
         Ok(Self {
             query: parameters.get("query").unwrap_or_default().to_owned(),
             body,

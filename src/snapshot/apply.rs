@@ -62,8 +62,13 @@ impl Application<'_> {
         if adapter.count(&open)? == 0 {
             adapter.run_ddl("snapshot/drop_open.sql", self.values(&[]))?;
         } else {
-            let values = self.values(&[("aside", json!(open.render())), ("settings", json!([]))]);
+            let values = self.values(&[
+                ("aside", json!(open.render())),
+                ("settings", json!([])),
+                ("forget_replaced", json!(adapter.capabilities().keeps_replaced_parts())),
+            ]);
             adapter.run_ddl("snapshot/replace_open.sql", values)?;
+            adapter.forget_replaced_parts(&self.plan.relation())?;
         }
         adapter.drop_relation(&open)?;
         Ok(())

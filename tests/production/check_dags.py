@@ -17,7 +17,7 @@ except ImportError:  # Airflow 2.10
     from airflow.models.dagbag import DagBag
 
 ROOT = Path(__file__).resolve().parents[2]
-ORDER = """extract_static extract_season extract_races extract_race_data extract_standings transform migrate load run_staging snapshot
+ORDER = """extract_static extract_season extract_races extract_race_data extract_standings transform migrate load seed run_staging snapshot
 run_gold test""".split()
 
 
@@ -26,6 +26,8 @@ def check(dag) -> None:
     for before, after in zip(ORDER, ORDER[1:]):
         assert after in dag.get_task(before).downstream_task_ids, f"{dag.dag_id}: {after} does not follow {before}"
     assert dag.max_active_runs == 1 and not dag.catchup
+    is_timed = dag.deadline if hasattr(dag, "deadline") else dag.get_task("test").sla
+    assert is_timed, f"{dag.dag_id} has neither a deadline nor an SLA"
     for task in dag.tasks:
         if task.task_id == "list_seasons":
             continue

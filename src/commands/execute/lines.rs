@@ -7,7 +7,7 @@ use chrono::Utc;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    printer::{Printer, table_text},
+    printer::Printer,
     project::{Node, ResourceType, Workspace},
     render::{Events, NodeContext, RenderError},
     schedule::{NodeResult, NodeStatus, Position},
@@ -45,12 +45,6 @@ impl<'a> Lines<'a> {
 
     pub(in crate::commands) fn warning(&self, text: &str) {
         self.printer.warning(text);
-    }
-
-    /// A table of results, with a line above it.
-    pub(in crate::commands) fn table(&self, columns: &[String], rows: &[Vec<String>]) {
-        let header: Vec<&str> = columns.iter().map(String::as_str).collect();
-        self.note(&table_text(&header, rows, &[]));
     }
 
     pub(super) fn concurrency(&self, threads: usize, target: &str) {

@@ -17,7 +17,6 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Error,
-    adapter::{AdapterOptions, load_templates},
     cli::{ExecutionArgs, SelectionArgs},
     commands::{Context, ExitStatus, parse, warehouse},
     interrupt::interrupted,
@@ -75,10 +74,7 @@ pub(super) fn execute(plan: &Plan<'_>, context: &Context) -> Result<ExitStatus, 
         return Ok(ExitStatus::Success);
     }
     let opened = warehouse::open(context)?;
-    let templates = load_templates(&context.settings.migrate.ddl_path)?;
-    let adapter_options = AdapterOptions::of(&opened.target);
-    let mut prepared = Prepared::new(&opened, adapter_options, templates, context)?;
-    prepared.recover(&lines)?;
+    let mut prepared = Prepared::open(&opened, context)?;
     prepared.schemas(&workspace, &ids, plan)?;
     let defer = deferral(plan.selection, &workspace, state, &mut prepared)?;
     let resolver = Resolver::new(&workspace, ids.clone(), plan.execution.empty, defer);
@@ -86,14 +82,8 @@ pub(super) fn execute(plan: &Plan<'_>, context: &Context) -> Result<ExitStatus, 
     let threads = context.settings.threads.unwrap_or(opened.target.threads).max(1);
     lines.concurrency(threads, &opened.target.name);
 
-    let worker = node::NodeWorker {
-        plan,
-        context,
-        workspace: &workspace,
-        compiler: &compiler,
-        prepared: &prepared,
-        lines: &lines,
-    };
+    let worker =
+        node::NodeWorker { plan, workspace: &workspace, compiler: &compiler, prepared: &prepared, lines: &lines };
     let mut results = hooks::run(&worker, "on-run-start", &[])?;
     if !results.iter().any(|result| result.status.is_failure()) {
         let waits = order(&workspace, &ids, plan.tests_block);
@@ -257,6 +247,8 @@ fn finish(
     args.insert("invocation_command".into(), json!(format!("chpipe {}", plan.command)));
     let document =
         RunResults { invocation: &context.invocation, results, elapsed: started.elapsed().as_secs_f64(), args };
+    let json = document.json();
+    context.journal.add_nodes(json["results"].as_array().map(Vec::as_slice).unwrap_or_default());
     write_run_results(&document, target_path)
         .map_err(|source| Error::Io { path: target_path.join("run_results.json"), source })?;
     Ok(())

@@ -9,7 +9,6 @@ use super::{Lines, Plan, Prepared, lines::NodeName};
 use crate::{
     Error,
     adapter::{NodeWarehouse, Statement},
-    commands::Context,
     materialize::MaterializeError,
     project::{Compiled, Compiler, Node, ProjectError, ResourceType, Workspace},
     render::RenderError,
@@ -20,7 +19,6 @@ use crate::{
 /// Runs the nodes of one invocation.
 pub(super) struct NodeWorker<'a> {
     pub(super) plan: &'a Plan<'a>,
-    pub(super) context: &'a Context,
     pub(super) workspace: &'a Workspace,
     pub(super) compiler: &'a Compiler<'a>,
     pub(super) prepared: &'a Prepared,

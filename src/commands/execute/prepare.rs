@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::{Lines, Plan};
 use crate::{
     Error,
-    adapter::{Adapter, AdapterOptions, NodeWarehouse, Templates},
+    adapter::{Adapter, AdapterOptions, NodeWarehouse, Templates, load_templates},
     commands::{Context, warehouse::Warehouse},
     engine::{Engine, quote_string},
     materialize::is_temporary_name,
@@ -35,7 +35,20 @@ pub(in crate::commands) struct Prepared {
 }
 
 impl Prepared {
-    pub(in crate::commands) fn new(
+    /// The warehouse without a run of nodes: for `show`, `run-operation` and their like.
+    pub(in crate::commands) fn open(opened: &Warehouse, context: &Context) -> Result<Self, Error> {
+        let templates = load_templates(&context.settings.migrate.ddl_path)?;
+        let mut prepared = Self::new(opened, AdapterOptions::of(&opened.target), templates, context)?;
+        prepared.recover(&Lines::new(&context.printer, false))?;
+        Ok(prepared)
+    }
+
+    /// The session of the invocation itself.
+    pub(in crate::commands) fn warehouse(&self) -> &NodeWarehouse {
+        &self.main
+    }
+
+    fn new(
         opened: &Warehouse,
         options: AdapterOptions,
         templates: Arc<Templates>,
@@ -66,7 +79,7 @@ impl Prepared {
     }
 
     /// Finishes snapshots that an earlier process left staged.
-    pub(in crate::commands) fn recover(&mut self, lines: &Lines<'_>) -> Result<(), Error> {
+    fn recover(&mut self, lines: &Lines<'_>) -> Result<(), Error> {
         let finished = snapshot::recover(&self.mark, &mut self.main.adapter())?;
         for relation in finished {
             lines.note(&format!("Finished an interrupted run of snapshot {relation}"));

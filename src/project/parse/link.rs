@@ -169,6 +169,9 @@ fn hint(kind: &str) -> String {
 fn call_location(node: &Node, kind: &str, name: &str) -> Location {
     let last = name.rsplit('.').next().unwrap_or(name);
     let call = if kind == "source" { "source" } else { "ref" };
+    if node.is_declared_elsewhere() {
+        return node.place();
+    }
     let mut location = Location::file(node.file());
     for (index, line) in node.raw_code.lines().enumerate() {
         let found = ['\'', '"'].iter().find_map(|quote| line.find(&format!("{quote}{last}{quote}")));
@@ -286,12 +289,20 @@ impl DocWriter<'_> {
                     return Err(ProjectError::compilation(format!(
                         "Documentation for '{id}' depends on doc '{name}' {of} which was not found"
                     ))
+                    .at(self.place(package, file))
                     .hinting("docs blocks are `{% docs name %} … {% enddocs %}` in .md files below the model paths"));
                 }
             }
         }
-        *text = rendered.map_err(ProjectError::from)?.text;
+        *text = rendered.map_err(|error| ProjectError::from(error).at(self.place(package, file)))?.text;
         Ok(blocks)
+    }
+
+    /// The properties file; descriptions keep no line of their own.
+    fn place(&self, package: &str, file: &str) -> Location {
+        let (package, file) = file.split_once("://").unwrap_or((package, file));
+        let root = self.context.packages.iter().find(|known| known.name == package).map(|known| known.root.join(file));
+        Location::file(root.unwrap_or_else(|| file.into()))
     }
 }
 

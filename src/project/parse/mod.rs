@@ -33,6 +33,7 @@ use crate::{
 };
 
 pub(super) use files::sha256;
+pub(super) use nodes::place_error;
 pub(super) use tests::md5;
 
 /// What everything in this module is given.
@@ -133,14 +134,7 @@ pub(super) fn read_macros(project: &Project, files: &Files) -> Result<Macros, Pr
         let package = packages[file.package];
         // Blank lines at the top keep the numbers in messages right.
         let padded = format!("{}{}", "\n".repeat(file.first_line - 1), file.text);
-        let place = |mut error: RenderError| {
-            match error.location.as_deref_mut() {
-                Some(location) if location.path.is_relative() => location.path = package.root.join(&location.path),
-                Some(_) => {}
-                None => error.location = Some(Box::new(Location::file(package.root.join(&file.original)))),
-            }
-            ProjectError::from(error)
-        };
+        let place = |error: RenderError| file_error(package, file, error);
         for block in split_blocks(&padded, &file.original).map_err(place)? {
             use crate::render::BlockKind::{Docs, Snapshot};
             if matches!(block.kind, Snapshot | Docs) {
@@ -158,6 +152,16 @@ pub(super) fn read_macros(project: &Project, files: &Files) -> Result<Macros, Pr
         macros.add_file(MacroSource { package: &package.name, path: &file.original, text: &padded }).map_err(place)?;
     }
     Ok(macros)
+}
+
+/// An error about a whole file, its place absolute.
+fn file_error(package: &Package, file: &SourceFile, mut error: RenderError) -> ProjectError {
+    match error.location.as_deref_mut() {
+        Some(location) if location.path.is_relative() => location.path = package.root.join(&location.path),
+        Some(_) => {}
+        None => error.location = Some(Box::new(Location::file(package.root.join(&file.original)))),
+    }
+    error.into()
 }
 
 /// The docs blocks by name, for `doc()` while parsing.
@@ -191,7 +195,8 @@ fn read_docs(packages: &[&Package], files: &[SourceFile], manifest: &mut Manifes
     let mut texts = DocTexts::new();
     for file in files.iter().filter(|file| file.kind == FileKind::Docs && file.text.contains("{%")) {
         let package = packages[file.package];
-        for block in split_blocks(&file.text, &file.original)? {
+        let blocks = split_blocks(&file.text, &file.original).map_err(|error| file_error(package, file, error))?;
+        for block in blocks {
             if block.kind != crate::render::BlockKind::Docs {
                 continue;
             }

@@ -88,7 +88,9 @@ pub(super) fn stubs(context: &Context<'_>, file: &SourceFile) -> Result<Vec<Stub
         FileKind::Analysis => simple(ResourceType::Analysis, format!("analysis/{}", file.relative)),
         FileKind::Snapshot => {
             let mut out = Vec::new();
-            for block in render::split_blocks(&file.text, &file.original)? {
+            let blocks = render::split_blocks(&file.text, &file.original)
+                .map_err(|error| super::file_error(package, file, error))?;
+            for block in blocks {
                 if block.kind != render::BlockKind::Snapshot {
                     continue;
                 }
@@ -677,9 +679,16 @@ fn render_hooks(context: &Context<'_>, node: &mut Node, package: &Package) -> Re
     let captured = {
         let mut renderer = context.renderer(node, &Map::new());
         for hook in &hooks {
-            renderer
-                .render(Source { text: &hook.sql, path: &node.original_file_path, first_line: 1 })
-                .map_err(|error| subject(node, package, error))?;
+            renderer.render(Source { text: &hook.sql, path: &node.original_file_path, first_line: 1 }).map_err(
+                |mut error| {
+                    // The hook's text may come from dbt_project.yml or YAML, so a line of the node's file would mislead.
+                    if error.stack.is_empty() {
+                        error.location = Some(Box::new(Location::file(node.file())));
+                    }
+                    error.message.push_str(&format!("\nin the hook: {}", hook.sql));
+                    subject(node, package, error)
+                },
+            )?;
         }
         renderer.take_captured()
     };
@@ -704,21 +713,41 @@ pub(super) fn title(node: &Node) -> String {
     format!("{kind} {} ({})", node.name, node.original_file_path)
 }
 
-/// A renderer's error, with the node it is about and its file made absolute.
+/// A renderer's error, with the node it is about and a place in the user's files.
 pub(super) fn subject(node: &Node, package: &Package, mut error: RenderError) -> ProjectError {
     if error.node.is_none() {
         error.node = Some(title(node));
     }
-    if let Some(location) = error.location.as_deref_mut()
-        && location.path.is_relative()
-    {
-        let path: &Path = &location.path;
-        let own = package.root.join(path);
-        if own.exists() {
-            location.path = own;
-        }
-    }
+    place_error(node, std::slice::from_ref(&package.root), &mut error);
     error.into()
+}
+
+/// Makes the place of an error absolute. Inside a built-in macro it is the innermost macro of the user's that counts, else the
+/// node itself.
+pub(in crate::project) fn place_error(node: &Node, roots: &[std::path::PathBuf], error: &mut RenderError) {
+    // A line of generated code says nothing; the line that declares it does.
+    let in_own_code = error.location().is_none_or(|place| place.path.ends_with(&node.original_file_path));
+    if node.is_declared_elsewhere() && in_own_code {
+        error.location = Some(Box::new(node.place()));
+        return;
+    }
+    let find = |path: &Path| -> Option<std::path::PathBuf> {
+        if path.is_absolute() {
+            return Some(path.to_owned());
+        }
+        std::iter::once(&node.root_path).chain(roots).map(|root| root.join(path)).find(|path| path.is_file())
+    };
+    if let Some(location) = error.location.as_deref_mut()
+        && let Some(path) = find(&location.path)
+    {
+        location.path = path;
+        return;
+    }
+    let frame = error.stack.iter().find_map(|frame| {
+        let path = find(Path::new(&frame.path))?;
+        Some(Location::line(path, frame.line?, None))
+    });
+    error.location = Some(Box::new(frame.unwrap_or_else(|| node.place())));
 }
 
 impl<'a> Context<'a> {

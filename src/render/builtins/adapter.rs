@@ -80,6 +80,7 @@ fn dispatch(interpreter: &mut Interpreter<'_>, arguments: Arguments) -> Result<V
         Some(namespace) => match environment.dispatch.get(namespace) {
             Some(order) if !order.is_empty() => order.iter().map(|package| Some(package.as_str())).collect(),
             _ if super::is_internal(namespace)
+                || namespace == environment.project_name
                 || environment.dependencies.iter().any(|package| package == namespace) =>
             {
                 let own = if super::is_internal(namespace) { "dbt" } else { namespace };
@@ -263,7 +264,7 @@ impl Object for Adapter {
         if METHODS.contains(&name) {
             return Err(RenderError::not_supported(format!("adapter.{name}() is not available here")));
         }
-        Err(RenderError::compilation(format!("'RuntimeDatabaseWrapper' object has no attribute '{name}'")))
+        Ok(None)
     }
 }
 

@@ -205,7 +205,7 @@ fn reference(interpreter: &mut Interpreter<'_>, mut arguments: Arguments) -> Res
         [name] => (None, name),
         [package, name] => (Some(package), name),
         other => {
-            return Err(RenderError::compilation(format!("ref() takes one or two arguments ({} given)", other.len())));
+            return Err(RenderError::compilation(format!("ref() takes at most two arguments ({} given)", other.len())));
         }
     };
     let package = match package {

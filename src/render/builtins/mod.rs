@@ -4,6 +4,7 @@
 mod adapter;
 mod calls;
 mod datetime;
+mod decimal;
 mod functions;
 mod itertools;
 mod json;

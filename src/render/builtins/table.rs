@@ -386,7 +386,12 @@ impl Object for Row {
     }
 
     fn repr(&self) -> String {
-        format!("<agate.Row: {}>", Value::tuple(self.values().to_vec()).repr())
+        // agate shows the first five.
+        let mut shown: Vec<String> = self.values().iter().take(5).map(Value::repr).collect();
+        if self.values().len() > 5 {
+            shown.push("...".into());
+        }
+        format!("<agate.Row: ({})>", shown.join(", "))
     }
 
     fn length(&self) -> Option<usize> {

@@ -1,0 +1,66 @@
+//! Broken projects and the whole text a user gets for them. A case is a folder of `errors/`: its files are laid over a
+//! small working project; `command` says what is run (`parse` where there is none), `env` which variables are set, `absent`
+//! which files of the working project are taken away. `expected.snap` is the transcript.
+
+use std::path::Path;
+
+use crate::harness::{Project, repository};
+
+/// The project that a case breaks.
+const WORKING: [(&str, &str); 3] = [
+    ("dbt_project.yml", "name: t1\nversion: '1.0'\nprofile: t1\n"),
+    (
+        "profiles.yml",
+        "t1:\n  target: dev\n  outputs:\n    dev: {type: clickhouse, driver: embedded, path: wh, schema: s}\n",
+    ),
+    ("models/a.sql", "select 1 as id\n"),
+];
+
+/// Files of a case that are not part of the project.
+const OF_THE_DRIVER: [&str; 4] = ["expected.snap", "command", "env", "absent"];
+
+/// Every broken project is refused with a text that says what, where and what to do.
+#[test]
+fn broken_projects_say_what_is_wrong() {
+    let mut cases: Vec<_> = fs_err::read_dir(repository().join("snapshots_tests/errors"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
+    cases.sort();
+    assert!(cases.len() >= 40, "{} cases", cases.len());
+    for case in cases {
+        let transcript = transcript(&case);
+        insta::with_settings!({snapshot_path => &case, snapshot_suffix => "", prepend_module_to_snapshot => false, omit_expression => true}, {
+            insta::assert_snapshot!("expected", transcript);
+        });
+    }
+}
+
+fn transcript(case: &Path) -> String {
+    let read = |name: &str| fs_err::read_to_string(case.join(name)).unwrap_or_default();
+    let absent = read("absent");
+    let mut project = Project::new();
+    for (path, text) in WORKING {
+        if !absent.lines().any(|line| line == path) {
+            project.write(path, text);
+        }
+    }
+    for entry in walkdir::WalkDir::new(case).into_iter().map(Result::unwrap).filter(|entry| entry.file_type().is_file())
+    {
+        let path = entry.path().strip_prefix(case).unwrap().to_str().unwrap();
+        if !OF_THE_DRIVER.contains(&path) {
+            project.write(path, &fs_err::read_to_string(entry.path()).unwrap());
+        }
+    }
+    for line in read("env").lines() {
+        let (name, value) = line.split_once('=').unwrap();
+        project = project.env(name, value);
+    }
+    // A profile in the home folder of whoever runs the tests must not count.
+    let home = project.path().join("home").display().to_string();
+    let project = project.env("HOME", home);
+    let command = read("command");
+    let arguments: Vec<&str> = if command.is_empty() { vec!["parse"] } else { command.split_whitespace().collect() };
+    project.run(arguments).transcript()
+}

@@ -1,0 +1,1 @@
+{{ config(post_hook="{{ nope() }}") }} select 1

@@ -1,0 +1,1 @@
+{{ config(materialized='incremental', contract={'enforced': true}) }} select 1 as id

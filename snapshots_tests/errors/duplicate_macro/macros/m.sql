@@ -1,0 +1,1 @@
+{% macro a() %} x {% endmacro %}{% macro a() %} x {% endmacro %}

@@ -1,0 +1,4 @@
+{% macro outer() %}{{ inner() }}{% endmacro %}
+{% macro inner() %}
+  {{ nothing_here() }}
+{% endmacro %}

@@ -1,0 +1,1 @@
+{% set r = run_query('select 1') %}{% if execute %}{{ r.rows[0][0] }}{% endif %}

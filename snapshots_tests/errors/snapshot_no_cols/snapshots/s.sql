@@ -1,0 +1,1 @@
+{% snapshot s %}{{ config(unique_key='id', strategy='check') }} select 1 {% endsnapshot %}

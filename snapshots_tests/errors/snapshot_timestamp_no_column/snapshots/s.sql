@@ -1,0 +1,1 @@
+{% snapshot s %}{{ config(unique_key='id', strategy='timestamp') }} select 1 as id {% endsnapshot %}

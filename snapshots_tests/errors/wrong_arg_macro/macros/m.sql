@@ -1,0 +1,1 @@
+{% macro f(a) %}{{ a }}{% endmacro %}

@@ -1,0 +1,1 @@
+{{ probe.sizes() }} {{ util.greet() }} {{ adapter.dispatch('greet', 'util')() }}

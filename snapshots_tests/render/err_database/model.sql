@@ -1,0 +1,2 @@
+{% set x = run_query('select nope') %}
+select {{ x.rows[0][0] }}

@@ -1,0 +1,1 @@
+{{ log('the password is hunter2', info=true) }}{{ print('hunter2') }}select 1

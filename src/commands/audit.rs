@@ -1,0 +1,105 @@
+//! What each command that changes the warehouse leaves behind: its row in the audit trail, the runs of extract and
+//! transform that the lake has kept since, and the metrics. It never fails a command: what cannot be written is a warning.
+
+use crate::{
+    Error,
+    cli::{Command, LoadCommand, MigrateCommand},
+    commands::{Context, ExitStatus, lake_run, metrics},
+    lake::{Bucket, Lake},
+    observe::{Audit, Event, Outcome, RunRecord, audit::lake_events},
+};
+
+/// dbt's name of a command that changes the warehouse; none for one that reads.
+pub(super) fn audited(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Migrate(args) if args.dry_run || args.check || args.out.is_some() => None,
+        Command::Migrate(args) if matches!(args.command, Some(MigrateCommand::Status | MigrateCommand::History)) => {
+            None
+        }
+        Command::Migrate(_) => Some("migrate"),
+        Command::Load(args) if args.dry_run || matches!(args.command, Some(LoadCommand::Status)) => None,
+        Command::Load(_) => Some("load"),
+        Command::Run(_) => Some("run"),
+        Command::Test(_) => Some("test"),
+        Command::Seed(_) => Some("seed"),
+        Command::Snapshot(_) => Some("snapshot"),
+        Command::Build(_) => Some("build"),
+        _ => None,
+    }
+}
+
+/// Writes the audit rows of a command that has ended, and sends the metrics.
+pub(super) fn leave(command: &'static str, context: &Context, result: &Result<ExitStatus, Error>) {
+    // No warehouse was opened, so nothing was changed; and what could not be reached cannot be written to.
+    let Some(engine) = context.journal.take_engine() else { return };
+    let left = (|| {
+        let mut session = engine.connect()?;
+        let database = &context.settings.migrate.state_database;
+        let Some(mut audit) = Audit::open(&mut *session, database)? else { return Ok(()) };
+        let record = record(command, context, result);
+        let mut events = context.journal.events(&context.invocation.id.to_string());
+        events.extend(audit.ledger_events(&context.invocation.id.to_string())?);
+        let mut runs = take_over(&mut audit, context)?;
+        runs.push((record, events));
+        audit.write(&runs)?;
+        if context.settings.metrics.is_on() {
+            let registry = metrics::registry(&mut *session, context)?;
+            crate::observe::publish(&registry, &context.settings.metrics, context.invocation.started_at)?;
+        }
+        Ok::<(), Error>(())
+    })();
+    if let Err(error) = left {
+        context.printer.warning(&format!("this run is not in the audit trail: {}", crate::diagnostic::text(&error)));
+    }
+}
+
+fn record(command: &'static str, context: &Context, result: &Result<ExitStatus, Error>) -> RunRecord {
+    let mut record = RunRecord::new(command, &context.invocation, &context.settings.project_dir);
+    match result {
+        Ok(ExitStatus::Success) => {}
+        Ok(ExitStatus::Failure) => record.outcome = Outcome::Failed,
+        Err(error) => {
+            record.outcome = if error.exit_code() == 130 { Outcome::Interrupted } else { Outcome::Failed };
+            record.error = Some(crate::diagnostic::text(error));
+        }
+    }
+    record
+}
+
+/// The runs of extract and transform in the lake that the trail does not have yet.
+fn take_over(audit: &mut Audit<'_>, context: &Context) -> Result<Vec<(RunRecord, Vec<Event>)>, Error> {
+    let known = audit.known()?;
+    lake_run::runtime(context)?.block_on(async {
+        let lake = Lake::open(&context.settings).await?;
+        let mut runs = Vec::new();
+        for (bucket, command) in [(&lake.bronze, "extract"), (&lake.silver, "transform")] {
+            for record in records(bucket.as_ref(), command, &known).await? {
+                let events = lake_events(&record);
+                runs.push((record, events));
+            }
+        }
+        Ok(runs)
+    })
+}
+
+/// The run records in a bucket whose ids are not `known`.
+async fn records(
+    bucket: &dyn Bucket,
+    command: &str,
+    known: &std::collections::HashSet<String>,
+) -> Result<Vec<RunRecord>, Error> {
+    let mut found = Vec::new();
+    for object in bucket.list(&format!("_runs/{command}/"), None).await? {
+        // `_runs/extract/20241216T120000Z_{run_id}.json`; below `selections/` is what extract itself keeps.
+        let Some((_, id)) = object.key.trim_end_matches(".json").rsplit_once("Z_") else { continue };
+        if known.contains(id) || object.key.contains("/selections/") {
+            continue;
+        }
+        let bytes = bucket.get(&object.key).await?;
+        match serde_json::from_slice::<RunRecord>(&bytes) {
+            Ok(record) => found.push(record),
+            Err(error) => tracing::warn!(key = object.key, %error, "a run record cannot be read"),
+        }
+    }
+    Ok(found)
+}
