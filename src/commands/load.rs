@@ -39,9 +39,16 @@ pub(super) fn load(args: &LoadArgs, context: &Context) -> Result<ExitStatus, Err
     let mut session = warehouse.engine.connect()?;
     let records = loader.ledger.records(&mut *session).map_err(Error::from)?;
     drop(session);
+    // A queue reads no path twice: what is named is inserted by chpipe, in either mode, and nothing else is.
+    let only_named = mode == LoadMode::Queue && !args.reload.is_empty();
+    let datasets = if only_named { named(datasets, &args.reload) } else { datasets };
     let total: usize = datasets.iter().map(|load| Loader::pending(load, &records, &args.reload).len()).sum();
     let bar = context.printer.bar("load", total as u64);
     let progress = Bar { bar: bar.clone(), printer: &context.printer };
+    if mode == LoadMode::Queue && args.reload.is_empty() {
+        bar.finish_and_clear();
+        return follow(&project, &warehouse, &loader, &datasets, &records, args, &lock, context);
+    }
     let mut reports = Vec::new();
     for load in &datasets {
         let report = loader.load(load, &records, &args.reload, &lock, &progress);
@@ -53,8 +60,21 @@ pub(super) fn load(args: &LoadArgs, context: &Context) -> Result<ExitStatus, Err
     Ok(if failed { ExitStatus::Failure } else { ExitStatus::Success })
 }
 
+/// The datasets with those of their objects alone that `--reload` names.
+fn named<'a>(datasets: Vec<DatasetLoad<'a>>, reload: &[String]) -> Vec<DatasetLoad<'a>> {
+    let mut datasets = datasets;
+    for load in &mut datasets {
+        load.objects.retain(|object| reload.iter().any(|key| object.key.contains(key.as_str())));
+    }
+    datasets.retain(|load| !load.objects.is_empty());
+    datasets
+}
+
 /// `load --mode queue`: ClickHouse takes the objects, this waits for it.
+#[expect(clippy::too_many_arguments, reason = "each is a part of one load")]
 fn follow(
+    project: &Project<'_>,
+    warehouse: &Warehouse,
     loader: &Loader,
     datasets: &[DatasetLoad<'_>],
     records: &std::collections::HashMap<(String, String), LoadRecord>,
@@ -66,7 +86,8 @@ fn follow(
     let bar = context.printer.bar("queue", total as u64);
     let progress = Bar { bar: bar.clone(), printer: &context.printer };
     let patience = std::time::Duration::from_secs(args.patience);
-    let outcome = loader.follow_queues(datasets, records, patience, lock, &progress);
+    let wanted = project.wanted_options(warehouse.engine.capabilities());
+    let outcome = loader.follow_queues(datasets, records, &wanted, patience, lock, &progress);
     bar.finish_and_clear();
     let outcome = outcome?;
     summary(&outcome.reports, &context.printer);
@@ -77,6 +98,11 @@ fn follow(
             args.patience,
             outcome.waiting[0]
         ));
+    }
+    for key in outcome.reports.iter().flat_map(|report| &report.changed) {
+        let hint =
+            format!("`{key}` is not what was loaded under its key; `chpipe load --reload {key}` replaces its rows");
+        context.printer.warning(&hint);
     }
     let failed = !outcome.waiting.is_empty() || outcome.reports.iter().any(|report| !report.failed.is_empty());
     Ok(if failed { ExitStatus::Failure } else { ExitStatus::Success })
@@ -103,6 +129,7 @@ fn loader(project: &Project<'_>, warehouse: &Warehouse) -> Loader {
         ),
         raw_database: settings.migrate.raw_database.clone(),
         bucket: settings.lake.silver.clone(),
+        keeper: settings.engine.zookeeper.clone(),
     }
 }
 

@@ -180,7 +180,7 @@ pub(super) fn wanted_options(settings: &crate::config::Settings, version: (u32, 
         cluster: settings.migrate.cluster.clone(),
         hive_strategy: version >= (25, 8),
         queue,
-        keeper_path: "/chpipe/queue".into(),
+        keeper_path: settings.load.keeper_path.clone(),
         bucket: settings.lake.silver.clone(),
         state_database: settings.migrate.state_database.clone(),
     }

@@ -56,6 +56,8 @@ pub struct LoadReport {
     pub skipped: u64,
     /// Rows of another version of the object, or of an interrupted load, were removed first.
     pub replaced: u64,
+    /// Objects that are not what was loaded under their key: a queue does not see that (queue mode only).
+    pub changed: Vec<String>,
     pub failed: Vec<(String, String)>,
     pub elapsed: Duration,
 }
@@ -74,6 +76,8 @@ pub struct Loader {
     pub raw_database: String,
     /// The Silver bucket's name, which begins every `_path`.
     pub bucket: String,
+    /// `host:port` of the Keeper, where chpipe can reach it by itself.
+    pub keeper: Option<String>,
 }
 
 /// The tables of a dataset as they are.
@@ -292,8 +296,25 @@ impl Loader {
                 column: column.to_owned(),
                 dataset: name.clone(),
             };
-            if raw.column(renamed).is_none() && !load.spec.drop.contains(renamed) {
-                return Err(missing(&raw, renamed));
+            match raw.column(renamed) {
+                None if load.spec.drop.contains(renamed) => {}
+                None => return Err(missing(&raw, renamed)),
+                Some(target) => {
+                    let pinned = load.spec.columns.get(renamed);
+                    let pinned = pinned.is_some_and(|spec| spec.kind.is_some() || spec.nullable.is_some());
+                    let (found, kind) =
+                        (column.kind.clone().not_low_cardinality(), target.kind.clone().not_low_cardinality());
+                    // What does not fit would arrive as another value, or as a default in the place of NULL.
+                    if !pinned && found != kind && !found.widens_to(&kind) {
+                        return Err(LoadError::NarrowColumn {
+                            table: raw.name.plain(),
+                            column: renamed.clone(),
+                            kind: target.kind.to_string(),
+                            found: column.kind.to_string(),
+                            dataset: name.clone(),
+                        });
+                    }
+                }
             }
             if ext_table.column(&column.name).is_none() {
                 return Err(missing(&ext_table, &column.name));

@@ -4,6 +4,7 @@
 
 mod batch;
 mod error;
+mod keeper;
 mod ledger;
 mod queue;
 

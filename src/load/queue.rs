@@ -1,27 +1,36 @@
 //! Queue mode: ClickHouse's S3Queue reads new objects by itself; chpipe waits until it has taken all that are there, and
 //! notes them in the ledger and in `raw.batches`. Exactly once as models read it: what a killed consumer reads again has the
-//! same sorting key, and what the ledger has is filtered out by the view.
+//! same sorting key, and what the ledger has is filtered out by the view. What is taken is asked of Keeper, which alone
+//! knows it for certain: rows of an object may be there before all of them are, or from an older queue.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
 use crate::{
-    engine::{Session, quote_string},
+    ddl::{WantedOptions, wanted_objects},
+    engine::{QueryOptions, Session, quote_string},
     migrate::{
-        Lock,
-        rows::{number, rows, text},
+        Live, Lock,
+        rows::{rows, rows_with, text},
     },
-    schema::Relation,
+    schema::{Relation, SchemaObject, Table},
 };
 
 use super::{
-    DatasetLoad, LoadError, LoadObject, LoadProgress, LoadRecord, LoadReport, LoadState, Loader, ledger::Note,
+    DatasetLoad, LoadError, LoadObject, LoadProgress, LoadRecord, LoadReport, LoadState, Loader, keeper::Keeper,
+    ledger::Note,
 };
 
-/// How often the tables are asked.
+/// How often Keeper is asked.
 const POLL: Duration = Duration::from_millis(500);
+/// How long nothing has moved when nodes of dead consumers are looked for.
+const STALL: Duration = Duration::from_secs(2);
+/// ClickHouse's KEEPER_EXCEPTION: there is no such path.
+const NO_PATH: i32 = 999;
+/// ClickHouse's UNKNOWN_TABLE and ACCESS_DENIED.
+const NO_SYSTEM_TABLE: [i32; 2] = [60, 497];
 
 /// How a wait ended.
 #[derive(Debug)]
@@ -35,8 +44,14 @@ pub struct QueueOutcome {
 struct Waiting<'a> {
     load: &'a DatasetLoad<'a>,
     raw: Relation,
-    queue: Relation,
+    /// Where its queue keeps its state.
+    path: String,
     objects: Vec<LoadObject>,
+    /// What the queue has read, and what it gave up with the reason.
+    processed: HashSet<String>,
+    failed: BTreeMap<String, String>,
+    /// Nodes whose content is known.
+    seen: HashSet<String>,
     report: LoadReport,
 }
 
@@ -45,33 +60,42 @@ impl Loader {
     /// `patience`.
     ///
     /// # Errors
-    /// There is no Keeper or no queue; the server is lost.
+    /// There is no Keeper or no queue, or the queue is of older columns than the files; the server is lost.
     pub fn follow_queues(
         &self,
         loads: &[DatasetLoad<'_>],
         records: &HashMap<(String, String), LoadRecord>,
+        wanted: &WantedOptions,
         patience: Duration,
         lock: &Lock,
         progress: &dyn LoadProgress,
     ) -> Result<QueueOutcome, LoadError> {
-        if !self.engine.capabilities().keeper {
+        if !self.engine.capabilities().keeper && self.keeper.is_none() {
             return Err(LoadError::NoKeeper);
         }
         let mut session = self.engine.connect()?;
         let begun = Instant::now();
+        let live = Live::read(&mut *session, &[&self.raw_database], self.engine.capabilities())?;
         let mut waiting = Vec::new();
-        for load in loads {
-            waiting.push(self.waiting(&mut *session, load, records)?);
+        // A dataset without a file has no queue yet.
+        for load in loads.iter().filter(|load| !load.objects.is_empty()) {
+            waiting.push(self.waiting(&live, load, records, wanted)?);
         }
+        let mut keeper = self.keeper()?;
         let mut moved = Instant::now();
         loop {
-            for dataset in &mut waiting {
+            for dataset in waiting.iter_mut().filter(|dataset| !dataset.objects.is_empty()) {
                 lock.check()?;
                 if crate::interrupt::interrupted() {
                     return Err(LoadError::Interrupted);
                 }
+                self.read_states(&mut *session, keeper.as_mut(), dataset)?;
                 if self.note_complete(&mut *session, dataset, progress)? > 0 {
                     moved = Instant::now();
+                } else if moved.elapsed() >= STALL
+                    && let Some(keeper) = &mut keeper
+                {
+                    release_dead(keeper, &dataset.path).map_err(|source| self.keeper_error(source))?;
                 }
                 dataset.report.elapsed = begun.elapsed();
             }
@@ -85,118 +109,206 @@ impl Loader {
         }
     }
 
+    /// The Keeper itself, where its address is known; else the server is asked for it.
+    fn keeper(&self) -> Result<Option<Keeper>, LoadError> {
+        let connect = |address: &String| Keeper::connect(address).map_err(|source| self.keeper_error(source));
+        self.keeper.as_ref().map(connect).transpose()
+    }
+
+    fn keeper_error(&self, source: std::io::Error) -> LoadError {
+        LoadError::Keeper { address: self.keeper.clone().unwrap_or_default(), source }
+    }
+
     fn waiting<'a>(
         &self,
-        session: &mut dyn Session,
+        live: &Live,
         load: &'a DatasetLoad<'a>,
         records: &HashMap<(String, String), LoadRecord>,
+        wanted: &WantedOptions,
     ) -> Result<Waiting<'a>, LoadError> {
         let name = &load.dataset.name;
-        let raw = Relation::new(&self.raw_database, format!("raw_{name}"));
-        let queue = Relation::new(&self.raw_database, format!("queue_{name}"));
-        let sql = format!(
-            "SELECT count() FROM system.tables WHERE database = {} AND name IN ({}, {})",
-            quote_string(&self.raw_database),
-            quote_string(&raw.name),
-            quote_string(&queue.name)
-        );
-        if rows(session, &sql)?.first().map_or(0, |row| number(row, 0)) < 2 {
-            return Err(LoadError::NoQueue { table: queue.plain() });
+        let relation = |kind: &str| Relation::new(&self.raw_database, format!("{kind}_{name}"));
+        let table = |relation: &Relation| match live.objects.get(relation).map(|object| &object.object) {
+            Some(SchemaObject::Table(table)) => Some(table.clone()),
+            _ => None,
+        };
+        let (raw, queue) = (relation("raw"), relation("queue"));
+        let no_queue = || LoadError::NoQueue { table: queue.plain() };
+        if table(&raw).is_none() || !live.objects.contains_key(&relation("mv")) {
+            return Err(no_queue());
+        }
+        let path = keeper_path(&table(&queue).ok_or_else(no_queue)?).ok_or_else(no_queue)?;
+        // The path tells the columns. What an older queue read of newer files lacks columns: the next queue, of the next
+        // migration, reads those files again, and they must not be noted before that.
+        let options = WantedOptions { queue: true, ..wanted.clone() };
+        let current = wanted_objects(load.dataset, load.spec, &options)?.into_iter().find_map(|object| match object {
+            SchemaObject::Table(table) if table.engine.is_s3_queue() => keeper_path(&table),
+            _ => None,
+        });
+        if current.as_ref() != Some(&path) {
+            return Err(LoadError::OldQueue { table: queue.plain(), dataset: name.clone() });
         }
         let pending = Self::pending(load, records, &[]);
         let mut report = LoadReport { dataset: name.clone(), ..LoadReport::default() };
         report.skipped = (load.objects.len() - pending.len()) as u64;
         // A queue never reads a path twice, so a changed object is for `--reload`.
-        let objects = pending
-            .into_iter()
-            .filter(|(_, state)| *state != Some(LoadState::Loaded))
-            .map(|(object, _)| object.clone())
-            .collect();
-        Ok(Waiting { load, raw, queue, objects, report })
+        let (changed, objects): (Vec<_>, Vec<_>) =
+            pending.into_iter().partition(|(_, state)| *state == Some(LoadState::Loaded));
+        report.changed = changed.into_iter().map(|(object, _)| object.key.clone()).collect();
+        Ok(Waiting {
+            load,
+            raw,
+            path,
+            objects: objects.into_iter().map(|(object, _)| object.clone()).collect(),
+            processed: HashSet::new(),
+            failed: BTreeMap::new(),
+            seen: HashSet::new(),
+            report,
+        })
     }
 
-    /// Notes the objects whose rows are all there. Answers how many.
+    /// Reads what Keeper has learned since the last time.
+    fn read_states(
+        &self,
+        session: &mut dyn Session,
+        mut keeper: Option<&mut Keeper>,
+        dataset: &mut Waiting<'_>,
+    ) -> Result<(), LoadError> {
+        for folder in ["processed", "failed"] {
+            let path = format!("{}/{folder}", dataset.path);
+            let nodes: Vec<(String, Vec<u8>)> = match &mut keeper {
+                Some(keeper) => {
+                    let fail = |source| self.keeper_error(source);
+                    let mut names = keeper.children(&path).map_err(fail)?;
+                    names.retain(|name| !dataset.seen.contains(&format!("{folder}/{name}")));
+                    let nodes = keeper.nodes(&path, &names).map_err(fail)?;
+                    nodes.into_iter().map(|(name, node)| (name, node.data)).collect()
+                }
+                None => system_nodes(session, &path)?,
+            };
+            for (name, data) in nodes {
+                // A failure that is tried again is none yet.
+                if name.ends_with(".retriable") {
+                    continue;
+                }
+                let Ok(node) = serde_json::from_slice::<serde_json::Value>(&data) else { continue };
+                let field = |name: &str| node.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
+                let key = self.key(field("file_path"));
+                if folder == "processed" {
+                    dataset.processed.insert(key);
+                } else {
+                    dataset.failed.insert(key, field("last_exception").to_owned());
+                }
+                dataset.seen.insert(format!("{folder}/{name}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// S3Queue leaves the bucket out of a file's path, in some versions.
+    fn key(&self, path: &str) -> String {
+        path.strip_prefix(&format!("{}/", self.bucket)).unwrap_or(path).to_owned()
+    }
+
+    /// Notes the objects that the queue has read, or given up. Answers how many.
     fn note_complete(
         &self,
         session: &mut dyn Session,
         dataset: &mut Waiting<'_>,
         progress: &dyn LoadProgress,
     ) -> Result<usize, LoadError> {
-        if dataset.objects.is_empty() {
-            return Ok(0);
-        }
-        let arrived = self.arrived(session, dataset)?;
-        let states = self.queue_states(session, dataset)?;
-        let (mut complete, mut failed, mut left) = (Vec::new(), Vec::new(), Vec::new());
-        for object in dataset.objects.drain(..) {
-            let rows = arrived.get(&self.path(&object.key)).copied().unwrap_or_default();
-            match states.get(&object.key) {
-                _ if rows >= object.rows => complete.push(object),
-                // Equal keys in one file were merged: ClickHouse says that it has read all of it.
-                Some((status, _)) if status == "Processed" && rows > 0 => complete.push(object),
-                Some((status, reason)) if status == "Failed" => failed.push((object, reason.clone())),
-                _ => left.push(object),
-            }
-        }
+        let (taken, left): (Vec<_>, Vec<_>) =
+            dataset.objects.drain(..).partition(|object| dataset.processed.contains(&object.key));
+        let (given_up, left): (Vec<_>, Vec<_>) =
+            left.into_iter().partition(|object| dataset.failed.contains_key(&object.key));
         dataset.objects = left;
+        let there = self.with_rows(session, &dataset.raw, &taken)?;
+        let (complete, lost): (Vec<_>, Vec<_>) =
+            taken.into_iter().partition(|object| object.rows == 0 || there.contains(&self.path(&object.key)));
         let name = dataset.load.dataset.name.as_str();
-        let note = |reason| Note { mode: "queue", query_id: "", reason };
         if !complete.is_empty() {
+            // The rows first, then the word of them: a crash in between leaves an object to be noted again.
             self.ledger.record_batches(session, &complete)?;
-            self.ledger.record(session, name, &complete, LoadState::Loaded, note(""))?;
+            let note = Note { mode: "queue", query_id: "", reason: "" };
+            self.ledger.record(session, name, &complete, LoadState::Loaded, note)?;
             let rows = complete.iter().map(|object| object.rows).sum();
             dataset.report.objects += complete.len() as u64;
             dataset.report.rows += rows;
             dataset.report.bytes += complete.iter().map(|object| object.bytes).sum::<u64>();
             progress.loaded(name, complete.len() as u64, rows);
         }
-        let moved = complete.len() + failed.len();
-        for (object, reason) in failed {
-            self.ledger.record(session, name, std::slice::from_ref(&object), LoadState::Failed, note(&reason))?;
+        let moved = complete.len() + given_up.len() + lost.len();
+        let reasons = given_up.into_iter().map(|object| {
+            let reason = dataset.failed.get(&object.key).cloned().unwrap_or_default();
+            (object, reason)
+        });
+        let lost = lost.into_iter().map(|object| {
+            let reason = format!(
+                "the queue has read it and no row of it is in {}: another warehouse may use its Keeper path, {}",
+                dataset.raw.plain(),
+                dataset.path
+            );
+            (object, reason)
+        });
+        for (object, reason) in reasons.chain(lost).collect::<Vec<_>>() {
+            let note = Note { mode: "queue", query_id: "", reason: &reason };
+            self.ledger.record(session, name, std::slice::from_ref(&object), LoadState::Failed, note)?;
             progress.failed(name, &object.key, &reason);
             dataset.report.failed.push((object.key, reason));
         }
         Ok(moved)
     }
 
-    /// Rows of each path that is waited for.
-    fn arrived(&self, session: &mut dyn Session, dataset: &Waiting<'_>) -> Result<HashMap<String, u64>, LoadError> {
-        let mut arrived = HashMap::new();
-        for chunk in dataset.objects.chunks(2_000) {
-            let paths: Vec<String> = chunk.iter().map(|object| quote_string(&self.path(&object.key))).collect();
-            let sql = format!(
-                "SELECT _path, count() FROM {} WHERE _path IN ({}) GROUP BY _path",
-                dataset.raw,
-                paths.join(", ")
-            );
-            let options = crate::engine::QueryOptions::default().setting("max_query_size", "100000000");
-            for row in crate::migrate::rows::rows_with(session, &sql, &options)? {
-                arrived.insert(text(&row, 0).to_owned(), number(&row, 1));
-            }
-        }
-        Ok(arrived)
-    }
-
-    /// What the queue says of its files: key to state and exception. Empty on a server that does not tell.
-    fn queue_states(
+    /// The paths of which there are rows.
+    fn with_rows(
         &self,
         session: &mut dyn Session,
-        dataset: &Waiting<'_>,
-    ) -> Result<HashMap<String, (String, String)>, LoadError> {
-        let sql = format!(
-            "SELECT file_path, toString(status), exception FROM system.s3queue_metadata_cache WHERE zookeeper_path IN \
-             (SELECT extract(create_table_query, 'keeper_path = \\'([^\\']+)\\'') FROM system.tables WHERE database = {} AND name \
-             = {}) AND status IN ('Processed', 'Failed')",
-            quote_string(&dataset.queue.database),
-            quote_string(&dataset.queue.name),
-        );
-        match rows(session, &sql) {
-            Ok(found) => Ok(found
-                .iter()
-                .map(|row| (text(row, 0).to_owned(), (text(row, 1).to_owned(), text(row, 2).to_owned())))
-                .collect()),
-            Err(error) if error.code().is_some() => Ok(HashMap::new()),
-            Err(error) => Err(error.into()),
+        raw: &Relation,
+        objects: &[LoadObject],
+    ) -> Result<HashSet<String>, LoadError> {
+        let mut there = HashSet::new();
+        for chunk in objects.chunks(2_000) {
+            let paths: Vec<String> = chunk.iter().map(|object| quote_string(&self.path(&object.key))).collect();
+            let sql = format!("SELECT DISTINCT _path FROM {raw} WHERE _path IN ({})", paths.join(", "));
+            let options = QueryOptions::default().setting("max_query_size", "100000000");
+            there.extend(rows_with(session, &sql, &options)?.iter().map(|row| text(row, 0).to_owned()));
+        }
+        Ok(there)
+    }
+}
+
+/// The `keeper_path` of a queue.
+fn keeper_path(queue: &Table) -> Option<String> {
+    queue.settings.get("keeper_path").map(|literal| literal.trim_matches('\'').to_owned())
+}
+
+/// Name and content of the nodes below a path, as the server tells them.
+fn system_nodes(session: &mut dyn Session, path: &str) -> Result<Vec<(String, Vec<u8>)>, LoadError> {
+    let sql = format!("SELECT name, value FROM system.zookeeper WHERE path = {}", quote_string(path));
+    match rows(session, &sql) {
+        Ok(found) => Ok(found.iter().map(|row| (text(row, 0).to_owned(), text(row, 1).as_bytes().to_vec())).collect()),
+        Err(error) if error.code() == Some(NO_PATH) => Ok(Vec::new()),
+        Err(error) if error.code().is_some_and(|code| NO_SYSTEM_TABLE.contains(&code)) => Err(LoadError::NoKeeper),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes the marks of consumers that are gone. A killed one leaves its files marked as being processed, and ClickHouse
+/// waits for `persistent_processing_node_ttl_seconds` before it reads them; its place in the registry ends with its
+/// session. So what is older than every consumer alive is of a dead one.
+fn release_dead(keeper: &mut Keeper, path: &str) -> Result<(), std::io::Error> {
+    let registry = format!("{path}/registry");
+    let consumers = keeper.children(&registry)?;
+    let Some(oldest) = keeper.nodes(&registry, &consumers)?.iter().map(|(_, node)| node.created).min() else {
+        return Ok(());
+    };
+    let processing = format!("{path}/processing");
+    let marks = keeper.children(&processing)?;
+    for (name, node) in keeper.nodes(&processing, &marks)? {
+        if node.created < oldest {
+            tracing::debug!("{processing}/{name} is of a consumer that is gone");
+            keeper.delete(&format!("{processing}/{name}"))?;
         }
     }
+    Ok(())
 }
