@@ -176,6 +176,9 @@ pub struct MigrateArgs {
     /// How the plan is shown
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: PlanFormat,
+    /// Also S3Queue tables and their views, for `load --mode queue` [default: where `mode` of [load] is queue]
+    #[arg(long)]
+    pub queue: bool,
     /// An object that may lose data (`raw.raw_results`), repeatable; nothing else ever loses any
     #[arg(long, value_name = "OBJECT", value_delimiter = ',')]
     pub allow_destructive: Vec<String>,
@@ -224,6 +227,9 @@ pub struct LoadArgs {
     /// Load this object again, replacing its rows; repeatable, a key or a part of one
     #[arg(long, value_name = "KEY")]
     pub reload: Vec<String>,
+    /// With `--mode queue`: how long to wait while nothing moves, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub patience: u64,
     /// Show what would be loaded and load nothing
     #[arg(long)]
     pub dry_run: bool,
