@@ -225,7 +225,9 @@ pub fn node_json(node: &Node, compiled: Option<&Compiled>) -> Value {
             shape.put("primary_key", texts(&node.primary_key));
             shape.put("time_spine", Value::Null);
         }
-        ResourceType::Operation => shape.put("index", json!(node.hook_index.map(|at| at + 1))),
+        ResourceType::Operation => {
+            shape.put("index", json!(node.hook_index.map(|at| at + usize::from(compiled.is_some()))))
+        }
         ResourceType::Test => {
             if let Some(metadata) = &node.test_metadata {
                 shape.put("column_name", json!(node.column_name));

@@ -319,9 +319,9 @@ impl<'a> Compiler<'a> {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn keep(&self, node: &Node, code: &str) -> Result<(), ProjectError> {
-        let compiled_path = self.write_compiled(node, code)?;
-        let compiled = Compiled { code: code.to_owned(), compiled_path: Some(compiled_path), ..Compiled::default() };
+    pub fn keep(&self, node: &Node, code: &str, macros: Vec<String>) -> Result<(), ProjectError> {
+        let compiled_path = if code.is_empty() { None } else { Some(self.write_compiled(node, code)?) };
+        let compiled = Compiled { code: code.to_owned(), compiled_path, macros, ..Compiled::default() };
         let slot = Arc::clone(self.done.lock().entry(node.unique_id.clone()).or_default());
         slot.get_or_init(|| Ok(Arc::new(compiled)))
             .as_ref()

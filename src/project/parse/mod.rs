@@ -49,7 +49,7 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// `--store-failures`, which counts where a test's own config is silent.
+    /// `--store-failures`.
     pub(super) fn stores_failures(&self) -> bool {
         self.environment.invocation.flags.get("STORE_FAILURES").is_some_and(crate::render::Value::is_true)
     }

@@ -701,7 +701,7 @@ pub(super) fn relation_name(node: &Node, stores_failures: bool) -> Option<String
     let makes_relation = match node.resource_type {
         ResourceType::Model => node.config.materialized() != "ephemeral",
         ResourceType::Seed | ResourceType::Snapshot => true,
-        ResourceType::Test => node.config.store_failures().unwrap_or(stores_failures),
+        ResourceType::Test => stores_failures || node.config.store_failures() == Some(true),
         _ => false,
     };
     makes_relation.then(|| Relation::new(&node.schema, &node.alias).render())
