@@ -1,15 +1,13 @@
-//! `chpipe serve`: the embedded warehouse over ClickHouse's HTTP interface, until it is interrupted.
+//! `chpipe serve`: the embedded warehouse over ClickHouse's HTTP interface and a directory lake over S3 beside it, until it
+//! is interrupted.
 
 use std::{net::IpAddr, time::Duration};
 
 use crate::{
     Error,
     cli::ServeArgs,
-    commands::{
-        Context, ExitStatus,
-        warehouse::{SILVER_COLLECTION, silver_access},
-    },
-    config::{Connection, Secret},
+    commands::{Context, ExitStatus, warehouse},
+    config::{Connection, Settings, Target},
     engine::{EngineError, OpenOptions, note_path, open_directory},
     interrupt::interrupted,
     lake::LocalS3Options,
@@ -33,31 +31,38 @@ pub(super) fn serve(args: &ServeArgs, context: &Context) -> Result<ExitStatus, E
         argument: "`host` in [serve] of chpipe.toml",
         reason: format!("`{}` is no IP address", settings.serve.host),
     })?;
-    let local = LocalS3Options {
+    let s3 = LocalS3Options {
         address: (host, args.s3_port.unwrap_or(settings.serve.s3_port)).into(),
-        ..LocalS3Options::default()
+        credentials: settings.lake.access_key_id.clone().zip(settings.lake.secret_access_key.clone()),
     };
-    // The tables over Silver cannot be attached without the collection; the lake is served for as long as this lives.
-    let silver = silver_access(context, local)?;
-    let options = OpenOptions::new(settings).named_collection(SILVER_COLLECTION, silver.bucket.clone());
+    let silver = warehouse::silver_access(context, s3)?;
+    let options = OpenOptions::new(settings).named_collection(warehouse::SILVER_COLLECTION, silver.bucket.clone());
     let engine = open_directory(path, &options)?;
-    let options = ServeOptions {
-        address: (host, args.port.unwrap_or(settings.serve.port)).into(),
-        credentials: credentials(settings.serve.user.clone(), settings.serve.password.clone()),
-    };
-    let user = options.credentials.user.clone();
-    let server = Server::start(engine, options)?;
+    let credentials = credentials(settings, &target);
+    let user = credentials.user.clone();
+    let address = (host, args.port.unwrap_or(settings.serve.port)).into();
+    let server = Server::start(engine, ServeOptions { address, credentials })?;
     context.printer.line(&format!("ClickHouse's HTTP interface: http://{}/", server.address()));
     context.printer.line(&format!("user {user}; the password is in {}", note_path(path).display()));
+    if let Some(lake) = silver.server() {
+        context.printer.line(&format!("the lake as S3: {}/", lake.endpoint()));
+    }
     while !interrupted() {
         std::thread::sleep(POLL);
     }
     drop(server);
-    drop(silver);
     Ok(ExitStatus::Success)
 }
 
-fn credentials(user: Option<String>, password: Option<Secret>) -> Credentials {
+/// The user and password of clients: of [serve] and its variables, else of the profile, else made up.
+fn credentials(settings: &Settings, target: &Target) -> Credentials {
     let generated = Credentials::generate();
-    Credentials { user: user.unwrap_or(generated.user), password: password.unwrap_or(generated.password) }
+    let (user, password) = match &target.credentials {
+        Some((user, password)) => (user.clone(), password.clone()),
+        None => (generated.user, generated.password),
+    };
+    Credentials {
+        user: settings.serve.user.clone().unwrap_or(user),
+        password: settings.serve.password.clone().unwrap_or(password),
+    }
 }

@@ -35,14 +35,14 @@ pub(super) fn open(context: &Context) -> Result<Warehouse, Error> {
     Ok(Warehouse { target, engine, silver })
 }
 
-/// How ClickHouse reaches the Silver bucket; a directory lake is served as S3 as the options say.
-pub(super) fn silver_access(context: &Context, local: LocalS3Options) -> Result<SilverAccess, Error> {
+/// How ClickHouse reaches the Silver bucket; a directory lake is served as S3, as the options say.
+pub(super) fn silver_access(context: &Context, options: LocalS3Options) -> Result<SilverAccess, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| Error::Io { path: context.settings.project_dir.clone(), source })?;
     let lake = runtime.block_on(Lake::open(&context.settings))?;
-    Ok(lake.for_clickhouse(local)?)
+    Ok(lake.for_clickhouse(options)?)
 }
 
 impl Warehouse {

@@ -20,6 +20,8 @@ pub struct Target {
     pub schema: String,
     pub threads: usize,
     pub connection: Connection,
+    /// An embedded output's `user` and `password`, where it has a password: those of `chpipe serve`.
+    pub credentials: Option<(String, Secret)>,
     /// The output as the profile wrote it, without secrets: `target.*` in Jinja.
     pub fields: serde_json::Map<String, serde_json::Value>,
 }
@@ -178,6 +180,7 @@ impl Target {
             schema: "default".into(),
             threads,
             connection: Connection::Embedded { path: settings.engine.path.clone() },
+            credentials: None,
             fields,
         };
         target.complete_fields();
@@ -445,8 +448,13 @@ impl Output<'_> {
             None => "http".into(),
         };
         let mut fields = server_fields(self.values, &driver);
+        let mut credentials = None;
         let connection = match driver.as_str() {
             "embedded" => {
+                if let Some(password) = self.text("password")?.filter(|password| !password.is_empty()) {
+                    let user = self.text("user")?.unwrap_or_else(|| "default".into());
+                    credentials = Some((user, Secret::new(password)));
+                }
                 let path = match self.text("path")? {
                     Some(path) => settings.project_dir.join(path),
                     None => settings.engine.path.clone(),
@@ -481,6 +489,7 @@ impl Output<'_> {
             schema,
             threads,
             connection,
+            credentials,
             fields,
         };
         target.complete_fields();

@@ -19,7 +19,7 @@ use std::{
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -166,22 +166,24 @@ impl Drop for Connection {
     }
 }
 
-/// Registers, once, the handler that ends the process where a connection is still open when it exits.
+/// Registers the handler that ends the process where a connection is still open when it exits. Handlers run in the reverse
+/// order of their registration, and libchdb goes on making static objects while it works: so it is registered again with the
+/// second connection, the fourth, the eighth, …
 fn close_at_exit() {
-    static REGISTERED: OnceLock<()> = OnceLock::new();
-    REGISTERED.get_or_init(|| {
-        // SAFETY: the handler is a function that lives as long as the process. Registered after libchdb's own, it runs before
-        // them.
-        #[cfg(target_os = "linux")]
-        unsafe {
-            on_exit(leave_with, std::ptr::null_mut());
-        }
-        // SAFETY: as above.
-        #[cfg(not(target_os = "linux"))]
-        unsafe {
-            libc::atexit(leave);
-        }
-    });
+    static OPENED: AtomicU64 = AtomicU64::new(0);
+    if !(OPENED.fetch_add(1, Ordering::Relaxed) + 1).is_power_of_two() {
+        return;
+    }
+    // SAFETY: the handler is a function that lives as long as the process.
+    #[cfg(target_os = "linux")]
+    unsafe {
+        on_exit(leave_with, std::ptr::null_mut());
+    }
+    // SAFETY: as above.
+    #[cfg(not(target_os = "linux"))]
+    unsafe {
+        libc::atexit(leave);
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -407,11 +409,6 @@ impl ChdbEngine {
             // Its client is gone: nobody is left to tell.
             let _ = self.cancel(query_id);
         }
-    }
-
-    /// Cancels whatever runs.
-    pub(crate) fn cancel_all(&self) {
-        self.warehouse.cancel_all();
     }
 
     /// Whether a statement of this id is under way.

@@ -553,22 +553,34 @@ mod http {
 
     use super::Tested;
     use crate::{
-        config::Secret,
-        engine::{Engine, http::HttpEngine, testing::shared_directory},
+        config::{Secret, ServerConnection},
+        engine::{Engine, EngineError, http::HttpEngine, testing::shared_directory},
         serve::{Credentials, ServeOptions, Server},
     };
 
+    const USER: &str = "conformance";
     const PASSWORD: &str = "s3cret & ü";
 
-    fn tested(_test: &str) -> Option<Tested> {
-        static SERVED: OnceLock<(Server, Arc<dyn Engine>)> = OnceLock::new();
-        let (_, engine) = SERVED.get_or_init(|| {
-            let credentials = Credentials { user: "conformance".into(), password: Secret::new(PASSWORD) };
+    /// The connection to one server over the shared warehouse.
+    pub(super) fn connection() -> ServerConnection {
+        static SERVER: OnceLock<Server> = OnceLock::new();
+        let server = SERVER.get_or_init(|| {
+            let credentials = Credentials { user: USER.into(), password: Secret::new(PASSWORD) };
             let options = ServeOptions { address: ([127, 0, 0, 1], 0).into(), credentials };
-            let server = Server::start(shared_directory(), options).unwrap();
-            let url = format!("http://{}/", server.address());
-            (server, Arc::new(HttpEngine::open_url(&url, "conformance", Secret::new(PASSWORD)).unwrap()))
+            Server::start(shared_directory(), options).unwrap()
         });
+        ServerConnection {
+            host: "127.0.0.1".into(),
+            port: server.address().port(),
+            user: USER.into(),
+            password: Secret::new(PASSWORD),
+            ..ServerConnection::default()
+        }
+    }
+
+    fn tested(_test: &str) -> Option<Tested> {
+        static ENGINE: OnceLock<Arc<dyn Engine>> = OnceLock::new();
+        let engine = ENGINE.get_or_init(|| Arc::new(HttpEngine::open(&connection()).unwrap()));
         Some(Tested { engine: Arc::clone(engine), name: "http" })
     }
 
@@ -597,17 +609,35 @@ mod http {
     /// A wrong password is refused with ClickHouse's code, and a closed port is told as such.
     #[test]
     fn refusals() {
-        let tested = tested("refusals").unwrap();
-        drop(tested);
-        let credentials = Credentials { user: "a".into(), password: Secret::new("b") };
-        let options = ServeOptions { address: ([127, 0, 0, 1], 0).into(), credentials };
-        let server = Server::start(shared_directory(), options).unwrap();
-        let url = format!("http://{}/", server.address());
-        let error = HttpEngine::open_url(&url, "a", Secret::new("c")).err().unwrap();
+        let wrong = ServerConnection { password: Secret::new("no"), ..connection() };
+        let error = HttpEngine::open(&wrong).err().unwrap();
         assert_eq!(error.code(), Some(516), "{error}");
-        let error = HttpEngine::open_url("http://127.0.0.1:1/", "a", Secret::new("b")).err().unwrap();
-        assert!(matches!(&error, crate::engine::EngineError::Unreachable { address, .. } if address == "127.0.0.1:1"));
+        let closed = ServerConnection { port: 1, retries: 0, ..connection() };
+        let error = HttpEngine::open(&closed).err().unwrap();
+        assert!(matches!(&error, EngineError::Unreachable { address, .. } if address == "127.0.0.1:1"), "{error}");
     }
+}
+
+/// As [`http`], with bodies compressed both ways.
+mod http_lz4 {
+    use std::sync::{Arc, OnceLock};
+
+    use super::{Tested, http::connection};
+    use crate::{
+        config::ServerConnection,
+        engine::{Engine, http::HttpEngine},
+    };
+
+    fn tested(_test: &str) -> Option<Tested> {
+        static ENGINE: OnceLock<Arc<dyn Engine>> = OnceLock::new();
+        let engine = ENGINE.get_or_init(|| {
+            let connection = ServerConnection { compression: Some("lz4".into()), ..connection() };
+            Arc::new(HttpEngine::open(&connection).unwrap())
+        });
+        Some(Tested { engine: Arc::clone(engine), name: "http_lz4" })
+    }
+
+    groups!(tested: formats, inserts, inserts_of_any_bytes, streams, errors, errors_in_the_middle, types_round_trip);
 }
 
 /// Over Debian's clickhouse-server 18.16, which `scripts/fetch-debian.sh` unpacks: what its protocol and its SQL have.

@@ -2,8 +2,8 @@
 //!
 //! - A session is a TCP connection. klickhouse has no packet to cancel with, so a stream that is dropped early gives up its
 //!   connection; the session opens another, with the same database and settings. Temporary tables are lost then.
-//! - klickhouse makes query ids by itself and tells none. Ours is put into a comment at the statement's end, by which
-//!   [`Engine::cancel`] finds it in `system.processes`.
+//! - klickhouse makes query ids by itself and tells none. Ours is put into a comment behind the statement's first word (a
+//!   server drops one at the end), by which [`Engine::cancel`] finds it in `system.processes`.
 //! - A column of a type that klickhouse does not know breaks the connection; the error then names the column.
 //! - The protocol carries blocks, not formats: those of [`super::result_format`] are written here.
 //! - Servers before 20.3 take settings only by SET, so a statement's settings are set and put back around it, and they read
@@ -193,7 +193,7 @@ impl Server {
 
     fn kill(&self, query_id: &str) -> Result<(), EngineError> {
         let client = self.connect(None)?;
-        let pattern = format!("%{}", comment(query_id).replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
+        let pattern = format!("%{}%", comment(query_id).replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
         let sql = format!("KILL QUERY WHERE query LIKE {} AND query NOT LIKE 'KILL%' ASYNC", quote_string(&pattern));
         let runtime = runtime()?;
         let mut blocks = runtime.block_on(client.query_raw(sql, None)).map_err(|error| self.error(error, query_id))?;
@@ -207,6 +207,11 @@ impl Server {
     fn is_modern(&self) -> bool {
         self.capabilities.version >= (20, 3)
     }
+}
+
+/// A setting's value in a SET: old servers take no quoted number.
+fn literal(value: &str) -> String {
+    if value.parse::<f64>().is_ok() { value.to_owned() } else { quote_string(value) }
 }
 
 /// The mark of a statement.
@@ -303,11 +308,19 @@ impl NativeSession {
         if client.is_closed() { Err(self.server.unreachable("the connection broke")) } else { Ok(()) }
     }
 
+    /// After an exception an old server takes the data block that klickhouse sends with every statement for the next one,
+    /// and answers with an error of its own: the connection is of no use any more.
+    fn failed(&mut self) {
+        if !self.server.is_modern() {
+            self.client = None;
+        }
+    }
+
     /// The value of a setting, as a literal, to put back later.
     fn setting(&self, client: &Client, name: &str) -> Result<Option<String>, EngineError> {
         let sql = format!("SELECT value FROM system.settings WHERE name = {}", quote_string(name));
         let value = self.server.text(client, &sql)?;
-        Ok((!value.is_empty()).then(|| quote_string(&value)))
+        Ok((!value.is_empty()).then(|| literal(&value)))
     }
 
     fn begin(
@@ -339,8 +352,9 @@ impl NativeSession {
             }
         }
         let set: Vec<String> =
-            options.settings.iter().map(|(name, value)| format!("{name} = {}", quote_string(value))).collect();
-        self.drain(client, &format!("SET {}", set.join(", ")), None, &begun.query_id)?;
+            options.settings.iter().map(|(name, value)| format!("{name} = {}", literal(value))).collect();
+        let set = self.drain(client, &format!("SET {}", set.join(", ")), None, &begun.query_id);
+        set.inspect_err(|_| self.failed())?;
         begun.restore = (!restore.is_empty()).then(|| format!("SET {}", restore.join(", ")));
         Ok((begun, None))
     }
@@ -374,7 +388,11 @@ impl NativeSession {
                     feature: "INSERT with its data in the statement on a server before 20.3".into(),
                 })
             }
-            _ => Ok(format!("{sql}\n{}", comment(query_id))),
+            _ => {
+                let first = Tokens::new(sql).find(|token| token.kind == TokenKind::Word);
+                let at = first.map_or(0, |token| token.range.end);
+                Ok(format!("{}{}{}", &sql[..at], comment(query_id), &sql[at..]))
+            }
         }
     }
 
@@ -609,7 +627,10 @@ impl Session for NativeSession {
                 elapsed: begun.started.elapsed(),
                 ..QuerySummary::default()
             }),
-            Ok(Err(error)) => Err(self.server.error(error, &begun.query_id)),
+            Ok(Err(error)) => {
+                self.failed();
+                Err(self.server.error(error, &begun.query_id))
+            }
             Err(error) => Err(EngineError::Protocol { reason: error.to_string() }),
         }
     }
@@ -650,6 +671,7 @@ impl Batches<'_> {
                 }
                 Some(Err(error)) => {
                     self.blocks = None;
+                    self.session.failed();
                     return Err(self.session.server.error(error, &self.begun.query_id));
                 }
                 None => {

@@ -94,6 +94,7 @@ pub fn target(path: PathBuf) -> Target {
         schema: "default".into(),
         threads: 2,
         connection: Connection::Embedded { path },
+        credentials: None,
         fields: serde_json::Map::new(),
     }
 }

@@ -72,6 +72,8 @@ struct Shared {
     engine: Arc<ChdbEngine>,
     credentials: Credentials,
     sessions: Sessions,
+    /// The statements that clients have under way here.
+    running: parking_lot::Mutex<std::collections::HashSet<String>>,
     version: String,
     time_zone: String,
     host_name: String,
@@ -111,6 +113,7 @@ impl Server {
                 .map_or_else(|_| "localhost".into(), |name| name.to_string_lossy().into_owned()),
             credentials: options.credentials.clone(),
             sessions: Sessions::default(),
+            running: parking_lot::Mutex::default(),
             engine,
         });
         let router = router(Arc::clone(&shared));
@@ -141,7 +144,11 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.stop.send(true);
-        self.shared.engine.cancel_all();
+        let running: Vec<String> = self.shared.running.lock().iter().cloned().collect();
+        for query_id in running {
+            // A statement that cannot be cancelled runs on; the wait below ends.
+            let _ = self.shared.engine.cancel(&query_id);
+        }
         if let Some(runtime) = self.runtime.take() {
             // Cancelled statements end at once; one that does not is left to the exit handler.
             runtime.shutdown_timeout(std::time::Duration::from_secs(5));

@@ -78,7 +78,11 @@ impl Drop for CancelReading {
 }
 
 fn run(shared: &Arc<Shared>, mut asked: Asked, mut answer: Answer) {
-    match statement(shared, &mut asked, &mut answer) {
+    let query_id = asked.query_id.clone();
+    shared.running.lock().insert(query_id.clone());
+    let result = statement(shared, &mut asked, &mut answer);
+    shared.running.lock().remove(&query_id);
+    match result {
         Ok(summary) => answer.finish(&summary),
         Err(error) => answer.fail(&error),
     }
