@@ -61,7 +61,7 @@ pub(super) fn compile(args: &CompileArgs, context: &Context) -> Result<ExitStatu
     compile_and_write(&workspace, &compiler, &warehouse, &ids, context)?;
     context.printer.line(&parse::found(&workspace));
     // dbt prints the SQL of nodes that were asked for by name.
-    if !args.selection.select.is_empty() {
+    if !args.selection.included().is_empty() {
         let models: Vec<&&String> = ids.iter().filter(|id| !id.starts_with("test.")).collect();
         if let [id] = models.as_slice()
             && let Some(compiled) = compiler.compiled().get(id.as_str())

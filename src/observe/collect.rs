@@ -14,6 +14,8 @@ use crate::engine::{EngineError, Session, quote_identifier, quote_string};
 const BOUNDS: [f64; 12] = [0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0];
 /// UNKNOWN_TABLE, UNKNOWN_DATABASE, UNKNOWN_IDENTIFIER: the project has no such thing.
 const NOT_THERE: [i32; 3] = [60, 81, 47];
+/// The name of a node from its unique id: `model.f1.dim_drivers`, `test.f1.not_null_stg_laps_lap.0a1b2c3d4e`.
+const NODE: &str = "arrayStringConcat(arraySlice(splitByChar('.', name), 3, if(kind = 'test', 1, 9)), '.')";
 /// A round's data should be there this long after its race.
 const ROUND_DUE: &str = "INTERVAL 3 DAY";
 
@@ -233,7 +235,7 @@ impl Collector<'_> {
         // Loads and migrations have no time of their own in their ledgers: the run's is theirs.
         let sql = format!(
             "SELECT node, command, [{}] AS buckets, count() AS count, sum(seconds) AS sum FROM ( \
-               SELECT splitByChar('.', name)[if(kind = 'test', -2, -1)] AS node, runs.command AS command, seconds \
+               SELECT {NODE} AS node, runs.command AS command, seconds \
                FROM (SELECT name, kind, run_id, seconds FROM {events} FINAL WHERE event = 'node') AS events \
                INNER JOIN (SELECT run_id, toString(command) AS command FROM {runs} FINAL) AS runs USING run_id \
                UNION ALL SELECT command AS node, command, \
@@ -273,9 +275,8 @@ impl Collector<'_> {
             "1 for the status of the node's newest run",
             &["node", "resource_type", "status"],
             &format!(
-                "SELECT splitByChar('.', name)[if(any(kind) = 'test', -2, -1)] AS node, any(kind) AS resource_type, \
-                 argMax(status, started_at) AS status, 1 AS value FROM {events} FINAL WHERE event = 'node' \
-                 GROUP BY name ORDER BY node"
+                "SELECT {NODE} AS node, kind AS resource_type, argMax(status, started_at) AS status, 1 AS value \
+                 FROM {events} FINAL WHERE event = 'node' GROUP BY 1, 2 ORDER BY 1"
             ),
         )?;
         self.family(
@@ -284,11 +285,11 @@ impl Collector<'_> {
             "Failing rows of the test's newest run",
             &["test", "severity"],
             &format!(
-                "SELECT splitByChar('.', name)[if(any(kind) = 'test', -2, -1)] AS test, \
+                "SELECT {NODE} AS test, \
                  if(argMax(status, started_at) = 'warn', 'warn', 'error') AS severity, \
                  argMax(greatest(JSONExtractUInt(detail, 'failures'), toUInt64(status IN ('fail', 'error'))), started_at) \
                  AS value FROM {events} FINAL WHERE event = 'node' AND kind IN ('test', 'unit_test') \
-                 GROUP BY name ORDER BY test"
+                 GROUP BY 1 ORDER BY 1"
             ),
         )?;
         self.family(
@@ -297,7 +298,7 @@ impl Collector<'_> {
             "Changes that snapshots recorded",
             &["snapshot", "change"],
             &format!(
-                "SELECT splitByChar('.', name)[-1] AS snapshot, pair.1 AS change, \
+                "SELECT {NODE} AS snapshot, pair.1 AS change, \
                  sum(JSONExtractUInt(detail, 'response', pair.2)) AS value FROM {events} FINAL \
                  ARRAY JOIN [('insert', 'rows_inserted'), ('update', 'rows_changed'), ('delete', 'rows_deleted')] AS pair \
                  WHERE event = 'node' AND kind = 'snapshot' GROUP BY 1, 2 ORDER BY 1, 2"

@@ -15,13 +15,14 @@ chpipe metrics > "$work/metrics.txt"
 "$tools/bin/python" tests/production/check_samples.py "$work/metrics.txt"
 
 started=()
-cleanup() { for pid in "${started[@]:-}"; do [ -z "$pid" ] || kill "$pid" 2> /dev/null || true; done; }
+# Waits, so that nothing writes into the folder while it is removed.
+cleanup() { for pid in "${started[@]:-}"; do [ -z "$pid" ] || { kill "$pid" 2> /dev/null && wait "$pid" || true; }; done; }
 trap cleanup EXIT
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 wait_for() { for _ in $(seq 150); do curl -fsS "$1" > "$work/answer" 2> /dev/null && return 0; sleep 0.2; done; echo "$1 does not answer" >&2; return 1; }
 
 port=$(free_port) prometheus=$(free_port) gateway=$(free_port)
-chpipe metrics --listen "127.0.0.1:$port" > "$work/listen.log" 2>&1 &
+"$CHPIPE_BIN" --project-dir "$project" --target dev metrics --listen "127.0.0.1:$port" > "$work/listen.log" 2>&1 &
 started+=("$!")
 wait_for "http://127.0.0.1:$port/health"
 
