@@ -364,15 +364,27 @@ fn wait_for(mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A backfill takes season after season to Silver, and goes on where it was.
+/// A backfill takes season after season through the whole pipeline, ends at once when it is told to, and goes on where it was.
 #[test]
 fn a_backfill_goes_season_by_season() {
     let source = simulation(&[]);
-    let project = project(&source);
-    let arguments = ["backfill", "--no-load", "--season", "1957..1959", "--endpoint", "races,results,circuits"];
-    let outcome = project.run(arguments).success();
-    assert!(outcome.stdout.contains("season 1958: "), "{}", outcome.stdout);
-    let (bronze, silver) = (objects(&project, "bronze").len(), objects(&project, "silver").len());
-    let rounds: usize = (1957..=1959).map(|season| usize::from(source.source().rounds(season))).sum();
-    assert_eq!((bronze, silver), (1 + 3 + rounds, 1 + 3 + rounds));
+    let arguments = ["backfill", "--season", "1957..1959", "--endpoint", "races,results,circuits"];
+    let rounds = |season: u16| u64::from(source.source().rounds(season));
+    // Enough for the circuits, the first season and a part of the second.
+    let some = 1 + (1 + rounds(1957)) + 4;
+    let limited = crate::f1::project(&source.url()).env("CHPIPE_REQUESTS_PER_HOUR", some.to_string());
+    let mut child = Running(limited.command().args(arguments).stdout(Stdio::null()).spawn().unwrap());
+    wait_for(|| objects(&limited, "bronze").len() as u64 == some);
+    assert_eq!(interrupt(&mut child), Some(130));
+    let free = limited.env("CHPIPE_REQUESTS_PER_HOUR", "1000000");
+    let outcome = free.run(arguments).success();
+    for part in ["(resumed)", "static endpoints: in the warehouse", "season 1957: ", "season 1959: in the warehouse"] {
+        assert!(outcome.stdout.contains(part), "{part}\n{}", outcome.stdout);
+    }
+    let listings = 1 + (1957..=1959).map(|season| 1 + rounds(season)).sum::<u64>();
+    assert_eq!((objects(&free, "bronze").len() as u64, source.requests()), (listings, listings));
+    let sql = "select season, uniqExact(round) from raw.raw_results group by season order by season";
+    let loaded = free.run(["query", "--format", "TSV", sql]).success().stdout;
+    let expected: String = (1957..=1959).map(|season| format!("{season}\t{}\n", rounds(season))).collect();
+    assert_eq!(loaded, expected);
 }

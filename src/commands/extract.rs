@@ -176,6 +176,9 @@ fn summary(report: &Report, printer: &Printer) {
             ]
         })
         .collect();
+    if rows.is_empty() {
+        return;
+    }
     printer.table(
         &["endpoint", "batches", "there already", "failed", "pages", "rows", "bytes", "seconds"],
         &rows,
