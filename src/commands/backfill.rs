@@ -30,6 +30,7 @@ pub(super) fn backfill(args: &BackfillArgs, context: &Context) -> Result<ExitSta
         runtime.block_on(extraction.show_plan())?;
         return Ok(ExitStatus::Success);
     }
+    context.journal.set_arguments(lake_run::arguments(&selectors));
     let work = || {
         let plan = runtime.block_on(extraction.until_interrupted(async {
             let plan = extraction.plan().await?;

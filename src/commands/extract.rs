@@ -192,12 +192,18 @@ fn record(selectors: &Selectors, report: &Report, client: &Client, context: &Con
     let ids = report.endpoints.values().flat_map(|endpoint| endpoint.batch_ids.iter().cloned());
     record.batch_ids = ids.collect::<std::collections::BTreeSet<_>>().into_iter().collect();
     record.endpoints = serde_json::to_value(&report.endpoints).unwrap_or_default();
-    let mut requests = serde_json::Map::new();
-    for ((endpoint, outcome), count) in client.counters().requests {
+    let (mut requests, mut durations) = (serde_json::Map::new(), serde_json::Map::new());
+    let counters = client.counters();
+    for ((endpoint, outcome), count) in counters.requests {
         let of_endpoint = requests.entry(endpoint).or_insert_with(|| serde_json::json!({}));
         of_endpoint[outcome] = count.into();
     }
+    for ((endpoint, outcome), taken) in counters.durations {
+        let of_endpoint = durations.entry(endpoint).or_insert_with(|| serde_json::json!({}));
+        of_endpoint[outcome] = serde_json::json!(taken);
+    }
     record.requests = requests.into();
+    record.durations = durations.into();
     record.quota_remaining = client.limiter().remaining().ok();
     record
 }
