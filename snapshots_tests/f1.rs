@@ -2,19 +2,22 @@
 //! over the recorded responses where this machine has them.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use crate::harness::{Project, repository, skip};
+use crate::{
+    harness::{Project, repository, skip},
+    replay::{self, Replay},
+};
 
 /// What of the repository makes up the F1 project.
 const PROJECT: [&str; 9] =
     ["chpipe.toml", "dbt_project.yml", "profiles.yml", "models", "snapshots", "macros", "tests", "seeds", "ddl"];
 
 /// A copy of the F1 project that asks `url` without a limit worth waiting for.
-fn project(url: &str) -> Project {
+pub(crate) fn project(url: &str) -> Project {
     let project = Project::new()
         .env("CHPIPE_SOURCE_URL", url)
         .env("CHPIPE_REQUESTS_PER_SECOND", "10000")
@@ -49,25 +52,6 @@ fn simulate(project: &Path) -> (Service, String) {
         .unwrap();
     let service = Service(child);
     (service, wait_for(|| fs_err::read_to_string(&file).ok().filter(|url| !url.is_empty())))
-}
-
-/// The recorded responses, replayed without throttling; `None` where this machine does not have them.
-fn replay() -> Option<(Service, String)> {
-    let script: PathBuf = repository().join("../shared/ergast/replay.py");
-    if !script.exists() {
-        return None;
-    }
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let child = Command::new("python3")
-        .arg(script)
-        .args(["--port", &port.to_string(), "--burst", "0"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let service = Service(child);
-    wait_for(|| std::net::TcpStream::connect(("127.0.0.1", port)).ok());
-    Some((service, format!("http://127.0.0.1:{port}/ergast/f1/")))
 }
 
 fn wait_for<T>(mut ready: impl FnMut() -> Option<T>) -> T {
@@ -191,10 +175,10 @@ fn every_model_renders_as_reviewed() {
 /// The numbers that the real history must give.
 #[test]
 fn recorded_seasons_give_the_official_numbers() {
-    let Some((_service, url)) = replay() else {
-        return skip("f1::recorded_seasons_give_the_official_numbers", "../shared/ergast is not on this machine");
+    let Some(replay) = Replay::start(&["--burst", "0"]) else {
+        return skip("f1::recorded_seasons_give_the_official_numbers", replay::MISSING);
     };
-    let project = project(&url);
+    let project = project(&replay.url());
     pipeline(&project, "1958,2008,2020,2023");
     let one = |sql: &str| query(&project, sql).trim().to_owned();
     assert_eq!(one("select count() from f1.stg_races where season = 2023"), "22");

@@ -97,7 +97,7 @@ pub enum Command {
     Extract(ExtractArgs),
     /// Turn complete Bronze batches into typed Parquet in Silver
     Transform(TransformArgs),
-    /// Extract and transform a range of seasons, one after the other, for as long as the API's limits make it take
+    /// Extract, transform, migrate and load a range of seasons, for as long as the API's limits make it take
     Backfill(BackfillArgs),
     /// Bring the warehouse's DDL to what the Silver files and the table specs say: plan, show, apply
     Migrate(MigrateArgs),
@@ -176,6 +176,9 @@ pub struct MigrateArgs {
     /// How the plan is shown
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: PlanFormat,
+    /// Also S3Queue tables and their views, for `load --mode queue` [default: where `mode` of [load] is queue]
+    #[arg(long)]
+    pub queue: bool,
     /// An object that may lose data (`raw.raw_results`), repeatable; nothing else ever loses any
     #[arg(long, value_name = "OBJECT", value_delimiter = ',')]
     pub allow_destructive: Vec<String>,
@@ -224,6 +227,9 @@ pub struct LoadArgs {
     /// Load this object again, replacing its rows; repeatable, a key or a part of one
     #[arg(long, value_name = "KEY")]
     pub reload: Vec<String>,
+    /// With `--mode queue`: how long to wait while nothing moves, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub patience: u64,
     /// Show what would be loaded and load nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -340,6 +346,9 @@ pub struct SimulateArgs {
     /// A fault and its probability, repeatable: 500, 503, truncate, cut, html, reset, delay, shift, throttle
     #[arg(long, value_name = "KIND:PROBABILITY")]
     pub fault: Vec<crate::simulate::Fault>,
+    /// Only so many requests meet faults; then the API has recovered
+    #[arg(long, value_name = "N")]
+    pub fault_requests: Option<u64>,
     /// How late an answer with the fault `delay` comes, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 3000)]
     pub delay_ms: u64,
@@ -371,6 +380,19 @@ pub struct RunArgs {
     pub selection: SelectionArgs,
     #[command(flatten)]
     pub execution: ExecutionArgs,
+    #[command(flatten)]
+    pub event_time: EventTimeArgs,
+}
+
+/// The window of microbatch models.
+#[derive(Debug, Clone, Default, Args)]
+pub struct EventTimeArgs {
+    /// Microbatch models: from the interval of this time on (UTC)
+    #[arg(long = "event-time-start", value_name = "TIME", env = "DBT_EVENT_TIME_START")]
+    pub start: Option<String>,
+    /// Microbatch models: up to this time
+    #[arg(long = "event-time-end", value_name = "TIME", env = "DBT_EVENT_TIME_END")]
+    pub end: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -390,11 +412,32 @@ pub struct SeedArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct SnapshotArgs {
+    #[command(subcommand)]
+    pub command: Option<SnapshotCommand>,
     #[command(flatten)]
     pub selection: SelectionArgs,
     #[command(flatten)]
     pub execution: ExecutionArgs,
+    /// Show what would be inserted, closed and deleted, with a sample, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Check the tables: one open row a key, no overlaps, no gaps unless deleted, unique ids
+    Verify(SnapshotVerifyArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct SnapshotVerifyArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Restore what can be restored: duplicates, overlaps, versions of no length
+    #[arg(long)]
+    pub repair: bool,
 }
 
 #[derive(Debug, Args)]
@@ -403,6 +446,8 @@ pub struct BuildArgs {
     pub selection: SelectionArgs,
     #[command(flatten)]
     pub execution: ExecutionArgs,
+    #[command(flatten)]
+    pub event_time: EventTimeArgs,
 }
 
 #[derive(Debug, Args)]
@@ -585,6 +630,10 @@ pub struct BackfillArgs {
     /// Begin a new batch even where one can be resumed
     #[arg(long, conflicts_with = "batch_id")]
     pub fresh: bool,
+    /// Stop after transform: migrate and load nothing. A backfill that loads keeps an embedded warehouse open to its end,
+    /// and other commands wait for it
+    #[arg(long)]
+    pub no_load: bool,
     /// Show the requests and how long they would take, and ask nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -595,8 +644,11 @@ pub struct BackfillArgs {
 #[command(next_help_heading = "Selection")]
 pub struct SelectionArgs {
     /// Nodes to include, in dbt's selection grammar: `-s staging+ tag:daily,config.materialized:table`
-    #[arg(long, short = 's', visible_aliases = ["models", "model"], short_alias = 'm', num_args = 1.., value_name = "SPEC")]
+    #[arg(long, short = 's', num_args = 1.., value_name = "SPEC")]
     pub select: Vec<String>,
+    /// The same, by its older name; `ls` lists models only then
+    #[arg(long, short = 'm', visible_alias = "model", num_args = 1.., value_name = "SPEC")]
+    pub models: Vec<String>,
     /// Nodes to leave out
     #[arg(long, num_args = 1.., value_name = "SPEC")]
     pub exclude: Vec<String>,
@@ -624,6 +676,13 @@ pub struct SelectionArgs {
     /// With --defer: another folder than --state
     #[arg(long, value_name = "DIR", env = "DBT_DEFER_STATE")]
     pub defer_state: Option<PathBuf>,
+}
+
+impl SelectionArgs {
+    /// `--select` and `--models` together.
+    pub fn included(&self) -> Vec<String> {
+        self.select.iter().chain(&self.models).cloned().collect()
+    }
 }
 
 /// dbt's `--indirect-selection`.
@@ -739,7 +798,7 @@ pub struct CompileArgs {
     #[command(flatten)]
     pub selection: SelectionArgs,
     /// Compile this SQL instead of files, and print it
-    #[arg(long, value_name = "SQL", conflicts_with = "select")]
+    #[arg(long, value_name = "SQL", conflicts_with_all = ["select", "models"])]
     pub inline: Option<String>,
     /// The form of what is printed
     #[arg(long, value_name = "FORM", default_value = "text")]

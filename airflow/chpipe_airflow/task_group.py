@@ -94,9 +94,9 @@ def _ancestors(nodes: dict[str, Any], key: str) -> set[str]:
 
 
 def _parents(nodes: dict[str, Any], key: str) -> set[str]:
-    """The nodes that ``key`` reads, through ephemeral models."""
+    """The nodes that ``key`` reads, through ephemeral models; a seed reads none and has no such list."""
     found = set()
-    for parent in nodes[key]["depends_on"]["nodes"]:
+    for parent in nodes[key]["depends_on"].get("nodes", ()):
         node = nodes.get(parent)
         if node is None:
             continue

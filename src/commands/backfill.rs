@@ -2,7 +2,7 @@
 
 use crate::{
     Error,
-    cli::BackfillArgs,
+    cli::{BackfillArgs, LoadArgs, MigrateArgs, PlanFormat},
     commands::{Context, ExitStatus, extract::Extraction, lake_run, transform},
     extract::{ExtractError, Mode, Part, SeasonSelector, Seasons, Selectors},
     lake::Lake,
@@ -11,7 +11,7 @@ use crate::{
 /// What follows extract and transform for every part (the static endpoints, then each season), by name and in order.
 /// Each is run outside of the lake's runtime and may open the warehouse.
 type Step = (&'static str, fn(&Context) -> Result<ExitStatus, Error>);
-const AFTER_TRANSFORM: &[Step] = &[];
+const AFTER_TRANSFORM: [Step; 2] = [("migrate", migrate), ("load", load)];
 
 /// Extracts the whole range under one batch_id, resumable as one, and takes each season through the rest of the pipeline
 /// as soon as it is there.
@@ -30,6 +30,7 @@ pub(super) fn backfill(args: &BackfillArgs, context: &Context) -> Result<ExitSta
         runtime.block_on(extraction.show_plan())?;
         return Ok(ExitStatus::Success);
     }
+    context.journal.set_arguments(lake_run::arguments(&selectors));
     let work = || {
         let plan = runtime.block_on(extraction.until_interrupted(async {
             let plan = extraction.plan().await?;
@@ -57,12 +58,18 @@ pub(super) fn backfill(args: &BackfillArgs, context: &Context) -> Result<ExitSta
                 brief: Some(name(&part)),
             };
             runtime.block_on(transform::run(&request, context, &lake))?;
+            if args.no_load {
+                continue;
+            }
+            // A season's plan and tables are not worth pages of text between two seasons; what fails is said all the same.
+            let terse = Context { printer: context.printer.terse(), ..context.clone() };
             for (step, run) in AFTER_TRANSFORM {
                 tracing::info!(step, part = name(&part), "backfill step");
-                if run(context)? == ExitStatus::Failure {
+                if run(&terse)? == ExitStatus::Failure {
                     status = ExitStatus::Failure;
                 }
             }
+            context.printer.line(&format!("{}: in the warehouse", name(&part)));
         }
         match incomplete {
             Some(error) => Err(error.into()),
@@ -73,6 +80,30 @@ pub(super) fn backfill(args: &BackfillArgs, context: &Context) -> Result<ExitSta
     let status = *result.as_ref().unwrap_or(&ExitStatus::Success);
     runtime.block_on(extraction.end(result.map(drop)))?;
     Ok(status)
+}
+
+/// Tables for what is new in Silver.
+fn migrate(context: &Context) -> Result<ExitStatus, Error> {
+    let args = MigrateArgs {
+        command: None,
+        dry_run: false,
+        check: false,
+        out: None,
+        format: PlanFormat::Text,
+        queue: false,
+        allow_destructive: Vec::new(),
+    };
+    super::migrate::migrate(&args, context)
+}
+
+/// Silver into the raw tables; in queue mode ClickHouse does that by itself.
+fn load(context: &Context) -> Result<ExitStatus, Error> {
+    if super::migrate::queue_mode(context) {
+        return Ok(ExitStatus::Success);
+    }
+    let args =
+        LoadArgs { command: None, mode: None, endpoint: Vec::new(), reload: Vec::new(), patience: 0, dry_run: false };
+    super::load::load(&args, context)
 }
 
 /// The Bronze batches of a part.

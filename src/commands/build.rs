@@ -22,11 +22,13 @@ pub(super) fn build(args: &BuildArgs, context: &Context) -> Result<ExitStatus, E
             ResourceType::Seed,
             ResourceType::Test,
             ResourceType::UnitTest,
+            ResourceType::Exposure,
         ],
         selection: &args.selection,
         execution: &args.execution,
         tests_block: true,
         only: None,
+        event_time: (args.event_time.start.as_deref(), args.event_time.end.as_deref()),
         arguments: Map::new(),
     };
     execute(&plan, context)

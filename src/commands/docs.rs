@@ -35,8 +35,9 @@ fn generate(args: &DocsGenerateArgs, context: &Context) -> Result<ExitStatus, Er
         context.printer.warning(warning);
     }
     compile::write_selected(&workspace, &selection.ids, !args.no_compile, context)?;
-    let given =
-        !args.selection.select.is_empty() || !args.selection.exclude.is_empty() || args.selection.selector.is_some();
+    let given = !args.selection.included().is_empty()
+        || !args.selection.exclude.is_empty()
+        || args.selection.selector.is_some();
     let selected: Option<BTreeSet<String>> = given.then(|| selection.ids.into_iter().collect());
     context.printer.line("Building catalog");
     let rows = if args.empty_catalog { Vec::new() } else { rows(&workspace, context)? };

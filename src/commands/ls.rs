@@ -4,11 +4,11 @@ use serde_json::{Map, Value};
 
 use crate::{
     Error,
-    cli::{LsArgs, LsOutput},
+    cli::{LsArgs, LsOutput, SelectionArgs},
     commands::{Context, ExitStatus, parse},
     project::{
-        CompiledNodes, LoadOptions, PreviousState, Resource, ResourceType, Selector, Workspace, exposure_json,
-        node_json, source_json, unit_test_json, version_text, write_manifest,
+        CompiledNodes, LoadOptions, PreviousState, ProjectError, Resource, ResourceType, Selector, Workspace,
+        exposure_json, node_json, source_json, unit_test_json, version_text, write_manifest,
     },
 };
 
@@ -52,7 +52,7 @@ pub(super) fn ls(args: &LsArgs, context: &Context) -> Result<ExitStatus, Error> 
         .map(|folder| PreviousState::load(folder, workspace.target_path()))
         .transpose()?;
     let selector = Selector::new(&workspace).with_state(state.as_ref());
-    let mut selection = selector.select(&args.selection, &KINDS)?;
+    let mut selection = selector.select(&selection_args(args)?, &KINDS)?;
     for warning in &selection.warnings {
         context.printer.warning(warning);
     }
@@ -76,6 +76,24 @@ pub(super) fn ls(args: &LsArgs, context: &Context) -> Result<ExitStatus, Error> 
     Ok(ExitStatus::Success)
 }
 
+/// `--models` means models only, as in dbt.
+fn selection_args(args: &LsArgs) -> Result<SelectionArgs, ProjectError> {
+    let mut selection = args.selection.clone();
+    if selection.models.is_empty() {
+        return Ok(selection);
+    }
+    let exclusive =
+        |other: &str| ProjectError::runtime(format!("\"models\" and \"{other}\" are mutually exclusive arguments"));
+    if !selection.select.is_empty() {
+        return Err(exclusive("select"));
+    }
+    if !selection.resource_type.is_empty() {
+        return Err(exclusive("resource_type"));
+    }
+    selection.resource_type = vec!["model".into()];
+    Ok(selection)
+}
+
 fn selector_text(resource: Resource<'_>) -> String {
     match resource {
         Resource::Source(source) => {
@@ -95,10 +113,7 @@ fn name_text(resource: Resource<'_>) -> String {
         Resource::Node(node) => node.search_name(),
         Resource::Source(source) => format!("{}.{}", source.source_name, source.name),
         Resource::Exposure(exposure) => exposure.name.clone(),
-        Resource::UnitTest(test) => match &test.version {
-            Some(version) => format!("{}_v{}", test.name, version_text(version)),
-            None => test.name.clone(),
-        },
+        Resource::UnitTest(test) => test.name.clone(),
     }
 }
 
@@ -117,8 +132,8 @@ fn json_text(_workspace: &Workspace, resource: Resource<'_>, keys: &[String]) ->
             }
         }
     } else {
-        // Cosmos gives all keys as one word, others as several.
-        for key in keys.iter().flat_map(|keys| keys.split([' ', ','])).filter(|key| !key.is_empty()) {
+        // Some give all keys as one word, others as several.
+        for key in keys.iter().flat_map(|keys| keys.split(' ')).filter(|key| !key.is_empty()) {
             let nested = key.contains('.');
             let found = key.split('.').try_fold(&value, |value, step| value.get(step));
             if let Some(found) = found.filter(|found| !nested || !found.is_null()) {

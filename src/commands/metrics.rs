@@ -78,7 +78,11 @@ fn listen(address: SocketAddr, context: &Context) -> Result<ExitStatus, Error> {
                 tokio::time::sleep(POLL).await;
             }
         };
-        axum::serve(listener, router).with_graceful_shutdown(ended).await.map_err(failed)
+        // A scraper keeps its connection, so waiting for open ones would never end.
+        tokio::select! {
+            served = async { axum::serve(listener, router).await } => served.map_err(failed),
+            () = ended => Ok(()),
+        }
     })?;
     Ok(ExitStatus::Success)
 }

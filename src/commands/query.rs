@@ -36,6 +36,10 @@ pub(super) fn query(args: &QueryArgs, context: &Context) -> Result<ExitStatus, E
     if format.starts_with("Pretty") && !context.printer.color() {
         options.settings.push(("output_format_pretty_color".into(), "0".into()));
     }
+    match changing(&sql) {
+        Some(word) => context.journal.set_arguments(serde_json::json!({"which": "query", "statement": word})),
+        None => context.journal.only_reads(),
+    }
     let warehouse = warehouse::open(context)?;
     let mut session = warehouse.session()?;
     let id = options.query_id.get_or_insert_with(|| Uuid::new_v4().to_string()).clone();
@@ -82,6 +86,24 @@ fn statement(args: &QueryArgs) -> Result<String, Error> {
     Ok(sql)
 }
 
+/// The first word of a statement that can change something; none for one that only reads.
+fn changing(sql: &str) -> Option<String> {
+    let mut rest = sql.trim_start_matches(|c: char| c.is_whitespace() || c == '(' || c == ';');
+    loop {
+        let after = if let Some(comment) = rest.strip_prefix("--").or_else(|| rest.strip_prefix('#')) {
+            comment.split_once('\n').map_or("", |(_, after)| after)
+        } else if let Some(comment) = rest.strip_prefix("/*") {
+            comment.split_once("*/").map_or("", |(_, after)| after)
+        } else {
+            break;
+        };
+        rest = after.trim_start_matches(|c: char| c.is_whitespace() || c == '(' || c == ';');
+    }
+    let word: String = rest.chars().take_while(char::is_ascii_alphabetic).collect::<String>().to_ascii_uppercase();
+    let reads = ["SELECT", "WITH", "FROM", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS", "CHECK", "VALUES", ""];
+    (!reads.contains(&word.as_str())).then_some(word)
+}
+
 /// A table for people, plain rows for programs.
 fn default_format(context: &Context) -> &'static str {
     if context.printer.is_terminal() { "PrettyCompactMonoBlock" } else { "TSVWithNames" }
@@ -99,5 +121,22 @@ impl Write for Stdout<'_> {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_statements_that_change_something_are_audited() {
+        for sql in ["select 1", "/* a */ -- b\n (WITH 1 AS x SELECT x)", "  ", "explain select 1", "-- nothing"] {
+            assert_eq!(changing(sql), None, "{sql}");
+        }
+        for (sql, word) in
+            [("insert into t values (1)", "INSERT"), ("# c\nDROP TABLE t", "DROP"), ("alter table t", "ALTER")]
+        {
+            assert_eq!(changing(sql).as_deref(), Some(word), "{sql}");
+        }
     }
 }

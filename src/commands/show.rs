@@ -17,7 +17,7 @@ use crate::{
 
 /// Runs what the node selects and prints its first rows.
 pub(super) fn show(args: &ShowArgs, context: &Context) -> Result<ExitStatus, Error> {
-    if args.inline.is_none() && args.selection.select.is_empty() && args.selection.selector.is_none() {
+    if args.inline.is_none() && args.selection.included().is_empty() && args.selection.selector.is_none() {
         return Err(ProjectError::runtime("Either --select or --inline must be passed to show").into());
     }
     let options = LoadOptions { command: "show".into(), quiet: context.printer.quiet(), ..LoadOptions::default() };
@@ -40,7 +40,7 @@ pub(super) fn show(args: &ShowArgs, context: &Context) -> Result<ExitStatus, Err
     let named = |id: &String| {
         let name = id.rsplit('.').next().unwrap_or(id);
         // Tests come along with a model; they are shown when they are what was asked for.
-        !id.starts_with("test.") || args.selection.select.iter().any(|spec| spec.contains(name))
+        !id.starts_with("test.") || args.selection.included().iter().any(|spec| spec.contains(name))
     };
     for id in ids.iter().filter(|id| named(id)) {
         let Some(node) = workspace.manifest.nodes.get(id) else { continue };
@@ -69,7 +69,10 @@ fn preview(
     let (columns, rows) = fetch(&mut adapter, &sql, args.output)?;
     match args.output {
         CompileOutput::Json => {
-            let document = json!({"node": name, "show": rows});
+            let mut document = json!({"node": name, "show": rows});
+            if args.inline.is_some() {
+                document = json!({"show": document["show"].take()});
+            }
             context.printer.data(&serde_json::to_string_pretty(&document).unwrap_or_default());
         }
         CompileOutput::Text => {

@@ -119,6 +119,9 @@ fn configuration(collections: &[(String, BucketAccess)], zookeeper: Option<&str>
             _ = writeln!(xml, "<{name}>{}</{name}>", collection(access));
         }
         xml.push_str("</named_collections>\n");
+        // A table over S3 looks at its bucket while it is attached, and libchdb does not come back from opening before that:
+        // with the default of 500 attempts, not for ten minutes where the store is down. Four end after three seconds.
+        xml.push_str("<s3_retry_attempts>4</s3_retry_attempts>\n");
     }
     if let Some(address) = zookeeper {
         let (host, port) = address.rsplit_once(':').unwrap_or((address, "2181"));

@@ -32,7 +32,7 @@ use crate::{
 /// How often a listing that moves is started over.
 const MAX_READS: u32 = 6;
 /// After so many reads with the same rows and the same wrong total, the total is wrong and not the paging.
-const SAME_MISMATCHES: usize = 3;
+const SAME_MISMATCHES: usize = 4;
 /// Failed listings after which the rest is not tried: the source is down.
 pub(super) const MAX_FAILURES: usize = 5;
 /// Rounds without results that are passed over on the way back to the latest with data.

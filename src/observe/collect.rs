@@ -5,17 +5,28 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::{
-    audit::{number, rows, text},
+    audit::{rows, text},
     metrics::{Kind, Registry, Sample, SampleValue},
 };
-use crate::engine::{EngineError, Session, quote_identifier, quote_string};
+use crate::{
+    engine::{EngineError, Session, quote_identifier, quote_string},
+    extract::Durations,
+};
 
 /// Upper bounds of the duration buckets, seconds.
 const BOUNDS: [f64; 12] = [0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0];
 /// UNKNOWN_TABLE, UNKNOWN_DATABASE, UNKNOWN_IDENTIFIER: the project has no such thing.
 const NOT_THERE: [i32; 3] = [60, 81, 47];
+/// The name of a node from its unique id: `model.f1.dim_drivers`, `test.f1.not_null_stg_laps_lap.0a1b2c3d4e`.
+const NODE: &str = "arrayStringConcat(arraySlice(splitByChar('.', name), 3, if(kind = 'test', 1, 9)), '.')";
 /// A round's data should be there this long after its race.
 const ROUND_DUE: &str = "INTERVAL 3 DAY";
+
+/// Columns of a distribution beside its labels: `counts` by bucket (what is above the last bound included) and `sum`.
+fn distribution(row: &Value, bounds: &[f64]) -> SampleValue {
+    let counts = row["counts"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+    SampleValue::Histogram { bounds: bounds.to_vec(), counts, sum: row["sum"].as_f64().unwrap_or_default() }
+}
 
 /// Where to look.
 #[derive(Debug, Clone)]
@@ -158,6 +169,27 @@ impl Collector<'_> {
                  WHERE event = 'request' GROUP BY 1, 2 ORDER BY 1, 2"
             ),
         )?;
+        // Records of earlier versions have no durations.
+        let buckets = Durations::BOUNDS.len() + 1;
+        let sql = format!(
+            "SELECT name AS endpoint, status AS outcome, sum(seconds) AS sum, \
+             sumForEach(JSONExtract(detail, 'counts', 'Array(UInt64)')) AS counts FROM {events} FINAL \
+             WHERE event = 'request' AND JSONLength(detail, 'counts') = {buckets} GROUP BY 1, 2 ORDER BY 1, 2"
+        );
+        let samples = self
+            .rows(&sql)?
+            .iter()
+            .map(|row| Sample {
+                labels: vec![("endpoint", text(row, "endpoint")), ("outcome", text(row, "outcome"))],
+                value: distribution(row, &Durations::BOUNDS),
+            })
+            .collect();
+        self.registry.add(
+            "chpipe_api_request_duration_seconds",
+            Kind::Histogram,
+            "Time of a request to the API, waiting for the quota not included",
+            samples,
+        );
         for (family, kind, help, column, event) in [
             ("chpipe_api_seconds_total", Kind::Counter, "Time spent extracting", "seconds", "extract"),
             ("chpipe_pages_total", Kind::Counter, "Pages written to Bronze", "pages", "extract"),
@@ -229,11 +261,14 @@ impl Collector<'_> {
 
     fn nodes(&mut self) -> Result<(), EngineError> {
         let (events, runs) = (self.state("events"), self.state("runs"));
-        let buckets: Vec<String> = BOUNDS.iter().map(|bound| format!("countIf(seconds <= {bound})")).collect();
+        // The bucket of each: how many bounds it is above.
+        let buckets: Vec<String> = (0..=BOUNDS.len())
+            .map(|at| format!("countIf(arrayCount(bound -> seconds > bound, {BOUNDS:?}) = {at})"))
+            .collect();
         // Loads and migrations have no time of their own in their ledgers: the run's is theirs.
         let sql = format!(
-            "SELECT node, command, [{}] AS buckets, count() AS count, sum(seconds) AS sum FROM ( \
-               SELECT splitByChar('.', name)[if(kind = 'test', -2, -1)] AS node, runs.command AS command, seconds \
+            "SELECT node, command, [{}] AS counts, sum(seconds) AS sum FROM ( \
+               SELECT {NODE} AS node, runs.command AS command, seconds \
                FROM (SELECT name, kind, run_id, seconds FROM {events} FINAL WHERE event = 'node') AS events \
                INNER JOIN (SELECT run_id, toString(command) AS command FROM {runs} FINAL) AS runs USING run_id \
                UNION ALL SELECT command AS node, command, \
@@ -245,20 +280,9 @@ impl Collector<'_> {
         let samples = self
             .rows(&sql)?
             .iter()
-            .map(|row| {
-                let cumulative: Vec<u64> =
-                    row["buckets"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
-                let mut before = 0;
-                let mut counts: Vec<u64> = Vec::with_capacity(BOUNDS.len() + 1);
-                for count in cumulative.into_iter().chain([number(row, "count")]) {
-                    counts.push(count.saturating_sub(before));
-                    before = count;
-                }
-                let sum = row["sum"].as_f64().unwrap_or_default();
-                Sample {
-                    labels: vec![("node", text(row, "node")), ("command", text(row, "command"))],
-                    value: SampleValue::Histogram { bounds: BOUNDS.to_vec(), counts, sum },
-                }
+            .map(|row| Sample {
+                labels: vec![("node", text(row, "node")), ("command", text(row, "command"))],
+                value: distribution(row, &BOUNDS),
             })
             .collect();
         self.registry.add(
@@ -273,9 +297,8 @@ impl Collector<'_> {
             "1 for the status of the node's newest run",
             &["node", "resource_type", "status"],
             &format!(
-                "SELECT splitByChar('.', name)[if(any(kind) = 'test', -2, -1)] AS node, any(kind) AS resource_type, \
-                 argMax(status, started_at) AS status, 1 AS value FROM {events} FINAL WHERE event = 'node' \
-                 GROUP BY name ORDER BY node"
+                "SELECT {NODE} AS node, kind AS resource_type, argMax(status, started_at) AS status, 1 AS value \
+                 FROM {events} FINAL WHERE event = 'node' GROUP BY 1, 2 ORDER BY 1"
             ),
         )?;
         self.family(
@@ -284,11 +307,11 @@ impl Collector<'_> {
             "Failing rows of the test's newest run",
             &["test", "severity"],
             &format!(
-                "SELECT splitByChar('.', name)[if(any(kind) = 'test', -2, -1)] AS test, \
+                "SELECT {NODE} AS test, \
                  if(argMax(status, started_at) = 'warn', 'warn', 'error') AS severity, \
                  argMax(greatest(JSONExtractUInt(detail, 'failures'), toUInt64(status IN ('fail', 'error'))), started_at) \
                  AS value FROM {events} FINAL WHERE event = 'node' AND kind IN ('test', 'unit_test') \
-                 GROUP BY name ORDER BY test"
+                 GROUP BY 1 ORDER BY 1"
             ),
         )?;
         self.family(
@@ -297,7 +320,7 @@ impl Collector<'_> {
             "Changes that snapshots recorded",
             &["snapshot", "change"],
             &format!(
-                "SELECT splitByChar('.', name)[-1] AS snapshot, pair.1 AS change, \
+                "SELECT {NODE} AS snapshot, pair.1 AS change, \
                  sum(JSONExtractUInt(detail, 'response', pair.2)) AS value FROM {events} FINAL \
                  ARRAY JOIN [('insert', 'rows_inserted'), ('update', 'rows_changed'), ('delete', 'rows_deleted')] AS pair \
                  WHERE event = 'node' AND kind = 'snapshot' GROUP BY 1, 2 ORDER BY 1, 2"

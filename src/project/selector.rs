@@ -138,7 +138,8 @@ impl<'a> Selector<'a> {
     fn spec(&self, arguments: &SelectionArgs) -> Result<Spec, ProjectError> {
         let indirect = arguments.indirect_selection;
         let definitions = Definitions::parse(&self.project.selectors, indirect)?;
-        let given = !arguments.select.is_empty() || !arguments.exclude.is_empty();
+        let included = arguments.included();
+        let given = !included.is_empty() || !arguments.exclude.is_empty();
         if let Some(name) = &arguments.selector {
             if given {
                 return Err(ProjectError::runtime("--selector cannot be used together with --select or --exclude"));
@@ -154,10 +155,10 @@ impl<'a> Selector<'a> {
             return Ok(default.clone());
         }
         let everything: Vec<String> = EVERYTHING.iter().map(|&text| text.to_owned()).collect();
-        let include = if arguments.select.is_empty() {
+        let include = if included.is_empty() {
             union(&everything, indirect, false, &definitions)?
         } else {
-            union(&arguments.select, indirect, true, &definitions)?
+            union(&included, indirect, true, &definitions)?
         };
         let exclude = union(&arguments.exclude, indirect, true, &definitions)?;
         Ok(Spec::Difference { parts: vec![include, exclude], indirect })

@@ -39,6 +39,28 @@ impl Kind {
     }
 }
 
+/// The name of a field, ready to be compared eight bytes at once.
+#[derive(Debug, Clone)]
+pub(super) struct Name {
+    text: String,
+    start: u64,
+    mask: u64,
+}
+
+impl Name {
+    pub(super) fn new(text: &str) -> Self {
+        let (mut start, mut mask) = ([0; 8], [0; 8]);
+        for (index, byte) in text.bytes().take(8).enumerate() {
+            (start[index], mask[index]) = (byte, 0xff);
+        }
+        Self { text: text.to_owned(), start: u64::from_le_bytes(start), mask: u64::from_le_bytes(mask) }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
 /// A position in a document.
 #[derive(Debug, Clone)]
 pub(super) struct Scanner<'a> {
@@ -98,15 +120,24 @@ impl<'a> Scanner<'a> {
 
     /// Consumes the key of a member if it is `name`, written without escapes; else nothing.
     #[inline]
-    pub(super) fn is_key(&mut self, name: &str) -> Result<bool, SyntaxError> {
+    pub(super) fn is_key(&mut self, name: &Name) -> Result<bool, SyntaxError> {
         self.space();
         let bytes = &self.text.as_bytes()[self.position..];
-        let is_it = bytes.len() > name.len() + 1
-            && bytes[0] == b'"'
-            && bytes[name.len() + 1] == b'"'
-            && &bytes[1..=name.len()] == name.as_bytes();
+        let is_it = match bytes.get(1..).and_then(<[u8]>::first_chunk) {
+            // A value comes after the key, so that there nearly always are eight more bytes.
+            Some(chunk) => {
+                bytes[0] == b'"'
+                    && u64::from_le_bytes(*chunk) & name.mask == name.start
+                    && (name.text.len() <= 8 || bytes[9..].starts_with(&name.text.as_bytes()[8..]))
+                    && bytes.get(name.text.len() + 1) == Some(&b'"')
+            }
+            None => bytes
+                .strip_prefix(b"\"")
+                .and_then(|rest| rest.strip_prefix(name.text.as_bytes()))
+                .is_some_and(|rest| rest.first() == Some(&b'"')),
+        };
         if is_it {
-            self.position += name.len() + 2;
+            self.position += name.text.len() + 2;
             self.space();
             self.expect(b':', "a colon was expected")?;
         }
@@ -436,6 +467,20 @@ mod tests {
             assert_eq!(is_valid(text), serde_json::from_str::<serde_json::Value>(text).is_ok(), "{text}");
         }
         assert!(!is_valid(&"[".repeat(200_000)));
+    }
+
+    #[test]
+    fn a_key_is_recognized_whatever_its_length() {
+        for name in ["", "a", "time", "driverId", "positions", "ConstructorStandings"] {
+            for other in ["", "a", "b", "tim", "times", "driverId", "driverIds", "position", "ConstructorStandingz"] {
+                for rest in ["1}", " : \"a longer value\"}"] {
+                    let json = format!("\"{other}\"{}{rest}", if rest.starts_with(' ') { "" } else { ":" });
+                    let mut scanner = Scanner::new(&json);
+                    assert_eq!(scanner.is_key(&Name::new(name)).unwrap(), name == other, "{name} in {json}");
+                    assert_eq!(scanner.after() == 0, name != other);
+                }
+            }
+        }
     }
 
     proptest! {

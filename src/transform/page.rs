@@ -336,7 +336,7 @@ impl<'a> PageParser<'_, '_, 'a> {
             }
             if let Some((skipped, name, node)) = found {
                 hint += skipped + 1;
-                self.value(name, node, list, place)?;
+                self.value(name.as_str(), node, list, place)?;
             } else {
                 let key = self.scanner.key()?;
                 self.field(&key, fields, list, place, &mut hint)?;
@@ -355,7 +355,7 @@ impl<'a> PageParser<'_, '_, 'a> {
         hint: &mut usize,
     ) -> Result<(), PageError> {
         let entries = &fields.entries;
-        let Some(index) = entries.iter().position(|(name, _)| name == key) else {
+        let Some(index) = entries.iter().position(|(name, _)| name.as_str() == key) else {
             return self.unknown(key, fields.is_wrapper, list, place);
         };
         *hint = index + 1;

@@ -3,7 +3,7 @@
 
 use arrow::datatypes::{DataType, Field, Schema};
 
-use super::columns::ColumnSpec;
+use super::{columns::ColumnSpec, json::Name};
 use crate::extract::{ColumnType, Endpoint, Level};
 
 /// The column for fields that nobody knew when endpoints.yml was written.
@@ -42,7 +42,7 @@ pub(super) struct Source {
 /// The known fields of an object, in the order of endpoints.yml.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
-    pub(super) entries: Vec<(String, Node)>,
+    pub(super) entries: Vec<(Name, Node)>,
     /// An object around the rows: its plain fields repeat the request and are nobody's news.
     pub(super) is_wrapper: bool,
 }
@@ -90,15 +90,15 @@ impl Shape {
             fields[list].add(local, Node::Known);
         }
         // From the rows outwards: each list becomes a field of the objects of the list around it.
-        let mut inner: Option<(String, Node)> = None;
+        let mut inner: Option<(Name, Node)> = None;
         for (level, (name, mut fields)) in lists.iter().zip(fields).enumerate().rev() {
             fields.entries.extend(inner.take());
-            inner = Some((name.clone(), Node::Rows(level, fields)));
+            inner = Some((Name::new(name), Node::Rows(level, fields)));
         }
         let prefix = wrappers.iter().map(|name| format!("{name}.")).collect();
         for name in wrappers.iter().rev() {
             let fields = Fields { entries: inner.take().into_iter().collect(), is_wrapper: true };
-            inner = Some(((*name).to_owned(), Node::Object(fields)));
+            inner = Some((Name::new(name), Node::Object(fields)));
         }
         let root = Fields { entries: inner.into_iter().collect(), is_wrapper: true };
         let key: Vec<usize> = endpoint
@@ -153,7 +153,7 @@ impl Shape {
 impl Fields {
     /// The slots of all texts, at any depth.
     pub(super) fn text_slots(&self) -> Vec<usize> {
-        let slots = |(_, node): &(String, Node)| match node {
+        let slots = |(_, node): &(Name, Node)| match node {
             Node::Text(slot) => vec![*slot],
             Node::Object(fields) => fields.text_slots(),
             Node::Known | Node::Items(_) | Node::Rows(..) => Vec::new(),
@@ -165,10 +165,10 @@ impl Fields {
     fn add(&mut self, path: &str, node: Node) {
         let (head, rest) = path.split_once('.').map_or((path, None), |(head, rest)| (head, Some(rest)));
         let (name, is_list) = head.strip_suffix("[]").map_or((head, false), |name| (name, true));
-        let index = self.entries.iter().position(|(other, _)| other == name);
+        let index = self.entries.iter().position(|(other, _)| other.as_str() == name);
         let Some(rest) = rest else {
             match index {
-                None => self.entries.push((name.to_owned(), node)),
+                None => self.entries.push((Name::new(name), node)),
                 // A kept field wins over a known one.
                 Some(index) if matches!(self.entries[index].1, Node::Known) => self.entries[index].1 = node,
                 Some(_) => {}
@@ -177,7 +177,7 @@ impl Fields {
         };
         let index = index.unwrap_or_else(|| {
             let fields = Fields::default();
-            self.entries.push((name.to_owned(), if is_list { Node::Items(fields) } else { Node::Object(fields) }));
+            self.entries.push((Name::new(name), if is_list { Node::Items(fields) } else { Node::Object(fields) }));
             self.entries.len() - 1
         });
         if let Node::Object(fields) | Node::Items(fields) = &mut self.entries[index].1 {

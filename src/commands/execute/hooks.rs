@@ -36,7 +36,7 @@ impl NodeWorker<'_> {
     }
 }
 
-/// Runs the hooks of dbt_project.yml: packages first, in order; a failure stops the rest.
+/// Runs the hooks of dbt_project.yml: packages first, in order; after a failure the rest is skipped.
 ///
 /// # Errors
 /// Never for a hook that fails: that is its result.
@@ -54,6 +54,13 @@ pub(super) fn run(worker: &NodeWorker<'_>, when: &str, results: &[NodeResult]) -
     for (index, node) in hooks.into_iter().enumerate() {
         let position = Position { index: index + 1, total, thread: 1 };
         let name = NodeName::of(node);
+        if done.iter().any(|result: &NodeResult| result.status.is_failure()) {
+            let mut result = NodeResult::new(&node.unique_id, NodeStatus::Skipped);
+            result.failures = Some(1);
+            worker.lines.result(&name, &result, position);
+            done.push(result);
+            continue;
+        }
         worker.lines.start(&name, position);
         let started = Instant::now();
         let began = Utc::now();
@@ -61,10 +68,12 @@ pub(super) fn run(worker: &NodeWorker<'_>, when: &str, results: &[NodeResult]) -
         match run_one(worker, node, results) {
             Ok(sql) => {
                 result.message = Some("OK".to_owned());
+                result.failures = Some(0);
                 result.compiled_code = Some(sql);
             }
             Err(failure) => {
                 result.status = NodeStatus::Error;
+                result.failures = Some(1);
                 result.message = Some(failure.message);
                 result.details = failure.details;
             }
@@ -72,11 +81,7 @@ pub(super) fn run(worker: &NodeWorker<'_>, when: &str, results: &[NodeResult]) -
         result.timing.push(timing("execute", began));
         result.execution_time = started.elapsed().as_secs_f64();
         worker.lines.result(&name, &result, position);
-        let failed = result.status.is_failure();
         done.push(result);
-        if failed {
-            break;
-        }
     }
     Ok(done)
 }
@@ -84,12 +89,15 @@ pub(super) fn run(worker: &NodeWorker<'_>, when: &str, results: &[NodeResult]) -
 fn run_one(worker: &NodeWorker<'_>, node: &Node, results: &[NodeResult]) -> Result<String, Failure> {
     let warehouse = &worker.prepared.main;
     let mut renderer = worker.compiler.renderer(node, Phase::Operation, Some(warehouse));
-    renderer.set("schemas", Value::from(schemas(worker)));
-    let pairs = schemas(worker).into_iter().map(|schema| Value::from(vec![String::new(), schema])).collect();
+    let schemas = schemas(worker, results);
+    renderer.set("schemas", Value::from(schemas.clone()));
+    let pairs = schemas.into_iter().map(|schema| Value::from(vec![String::new(), schema])).collect();
     renderer.set("database_schemas", Value::list(pairs));
     renderer.set("results", Value::from_json(&results_json(worker, results)));
     let source = Source { text: &node.raw_code, path: &node.original_file_path, first_line: node.raw_code_line };
     let rendered = renderer.render(source).map_err(|error| Failure::render(node, &error))?;
+    let macros = renderer.take_captured().macros;
+    worker.compiler.keep(node, &rendered.text, macros).map_err(|error| Failure::project(&error))?;
     let sql = rendered.text.trim().to_owned();
     if !sql.is_empty() {
         warehouse
@@ -99,14 +107,15 @@ fn run_one(worker: &NodeWorker<'_>, node: &Node, results: &[NodeResult]) -> Resu
     Ok(sql)
 }
 
-/// The databases of the selected nodes.
-fn schemas(worker: &NodeWorker<'_>) -> Vec<String> {
-    let mut schemas: Vec<String> = worker
-        .workspace
-        .manifest
-        .nodes
-        .values()
-        .filter(|node| node.resource_type.is_refable() && !node.is_ephemeral())
+/// The databases that relations were made in.
+fn schemas(worker: &NodeWorker<'_>, results: &[NodeResult]) -> Vec<String> {
+    let made =
+        |result: &&NodeResult| !matches!(result.status, NodeStatus::Error | NodeStatus::Fail | NodeStatus::Skipped);
+    let mut schemas: Vec<String> = results
+        .iter()
+        .filter(made)
+        .filter_map(|result| worker.workspace.manifest.nodes.get(&result.unique_id))
+        .filter(|node| node.resource_type.is_refable())
         .map(|node| node.schema.clone())
         .collect();
     schemas.sort();
@@ -114,9 +123,14 @@ fn schemas(worker: &NodeWorker<'_>) -> Vec<String> {
     schemas
 }
 
-/// `results` of on-run-end: each with its `node`, as dbt's objects have it.
+/// `results` of on-run-end: each with its `node`, as dbt's objects have it. Hooks that ran well are left out, as there.
 fn results_json(worker: &NodeWorker<'_>, results: &[NodeResult]) -> serde_json::Value {
-    let entries = results.iter().map(|result| {
+    let is_hook = |id: &str| {
+        let node = worker.workspace.manifest.nodes.get(id);
+        node.is_some_and(|node| node.resource_type == ResourceType::Operation)
+    };
+    let shown = results.iter().filter(|result| result.status.is_failure() || !is_hook(&result.unique_id));
+    let entries = shown.map(|result| {
         let mut entry = crate::schedule::result_json(result);
         if let Some(node) = worker.workspace.manifest.nodes.get(&result.unique_id) {
             entry["node"] = crate::project::node_json(node, None);

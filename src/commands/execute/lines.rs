@@ -7,7 +7,7 @@ use chrono::Utc;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    printer::Printer,
+    printer::{Printer, table_text},
     project::{Node, ResourceType, Workspace},
     render::{Events, NodeContext, RenderError},
     schedule::{NodeResult, NodeStatus, Position},
@@ -45,6 +45,11 @@ impl<'a> Lines<'a> {
 
     pub(in crate::commands) fn warning(&self, text: &str) {
         self.printer.warning(text);
+    }
+
+    /// A table of results, with a line above it.
+    pub(in crate::commands) fn table(&self, header: &[&str], rows: &[Vec<String>]) {
+        self.note(&table_text(header, rows, &[]));
     }
 
     pub(super) fn concurrency(&self, threads: usize, target: &str) {
@@ -274,6 +279,20 @@ impl NodeName {
         }
     }
 
+    /// An exposure, which nothing is done for.
+    pub(super) fn of_exposure(unique_id: &str) -> Self {
+        let name = unique_id.rsplit('.').next().unwrap_or(unique_id);
+        Self {
+            unique_id: unique_id.to_owned(),
+            kind: "exposure",
+            materialized: String::new(),
+            description: format!("exposure {name}"),
+            short: format!("exposure {name}"),
+            is_test: false,
+            verbs: Verbs { done: "", failed: "", event: ("LogNodeNoOpResult", "Q019") },
+        }
+    }
+
     /// A unit test: `model::name`.
     pub(super) fn of_unit_test(unique_id: &str, model: &str, name: &str) -> Self {
         Self {
@@ -328,6 +347,7 @@ fn kinds(workspace: &Workspace, results: &[&NodeResult]) -> String {
                 ResourceType::Test => "data test".to_owned(),
                 other => other.as_str().to_owned(),
             },
+            None if workspace.manifest.exposures.contains_key(&result.unique_id) => "exposure".to_owned(),
             None => "unit test".to_owned(),
         };
         *counts.entry(kind).or_default() += 1;

@@ -38,6 +38,14 @@ pub(super) struct PropertiesFile<'a> {
     pub(super) path: PathBuf,
 }
 
+/// Where a value begins, from 1, and how wide it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Position {
+    pub(super) line: usize,
+    column: usize,
+    width: usize,
+}
+
 /// One list element of a section.
 #[derive(Debug, Clone)]
 pub(super) struct Entry<'a> {
@@ -61,6 +69,11 @@ impl Entry<'_> {
 
     /// The line of a value inside the entry, by keys and positions; the deepest part that is there.
     pub(super) fn locate(&self, path: &[&str]) -> Location {
+        self.at(self.position(path))
+    }
+
+    /// The same without its text, which costs a walk through the file and is wanted for errors only.
+    pub(super) fn position(&self, path: &[&str]) -> Position {
         let mut place = &self.tree;
         let mut shown = &self.tree;
         for step in path {
@@ -78,7 +91,20 @@ impl Entry<'_> {
                 },
             }
         }
-        shown.location(&self.path, None).with_source_line(self.file, shown.line)
+        let width = shown.as_str().map_or(1, |text| text.lines().next().unwrap_or_default().chars().count().max(1));
+        Position { line: shown.line, column: shown.column, width }
+    }
+
+    /// A position with its text.
+    pub(super) fn at(&self, position: Position) -> Location {
+        Location {
+            path: self.path.as_ref().clone(),
+            line: Some(position.line),
+            column: Some(position.column),
+            source_line: None,
+            width: position.width,
+        }
+        .with_source_line(self.file, position.line)
     }
 
     pub(super) fn str(&self, key: &str) -> Option<&str> {
@@ -373,7 +399,8 @@ fn render_entry(value: Value, section: &str, context: &YamlContext) -> Result<Va
 
 /// Whether there is anything for Jinja in a text.
 pub(super) fn has_jinja(text: &str) -> bool {
-    text.contains("{{") || text.contains("{%") || text.contains("{#")
+    let bytes = text.as_bytes();
+    memchr::memchr_iter(b'{', bytes).any(|at| matches!(bytes.get(at + 1), Some(b'{' | b'%' | b'#')))
 }
 
 /// One text, natively: `"{{ 1 }}"` is 1.

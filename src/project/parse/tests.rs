@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Context, nodes,
-    properties::{Entry, render_text, texts},
+    properties::{Entry, Position, render_text, texts},
     references,
 };
 use crate::{
@@ -38,7 +38,7 @@ pub(super) struct TestSite<'e> {
     pub(super) definition: Value,
     pub(super) column_name: Option<String>,
     pub(super) tags: Vec<String>,
-    pub(super) location: Location,
+    pub(super) position: Position,
 }
 
 /// Arguments that are configuration, in dbt's order.
@@ -82,7 +82,7 @@ pub(super) fn sites<'e>(
                 definition: definition.clone(),
                 column_name: None,
                 tags: extra_tags.to_vec(),
-                location: entry.locate(&path),
+                position: entry.position(&path),
             });
         }
     };
@@ -124,17 +124,13 @@ pub(super) fn sites<'e>(
             let index = index.to_string();
             let mut path: Vec<&str> = path.iter().map(String::as_str).collect();
             path.extend(["data_tests", &index]);
-            let location = match entry.locate(&path) {
-                place if place.line > Some(1) => place,
-                _ => entry.location(Some("columns")),
-            };
             out.push(TestSite {
                 entry,
                 target: target.clone(),
                 definition: definition.clone(),
                 column_name: Some(if quote { format!("\"{name}\"") } else { name.to_owned() }),
                 tags: tags.clone(),
-                location,
+                position: entry.position(&path),
             });
         }
     }
@@ -158,9 +154,13 @@ struct Builder {
 }
 
 impl TestSite<'_> {
+    fn location(&self) -> Location {
+        self.entry.at(self.position)
+    }
+
     fn invalid(&self, message: impl std::fmt::Display) -> ProjectError {
         ProjectError::parsing(format!("Invalid test config given in {}:\n\t{message}", self.entry.file.original))
-            .at(self.location.clone())
+            .at(self.location())
     }
 
     fn call_of_target(&self) -> String {
@@ -239,7 +239,7 @@ impl TestSite<'_> {
                 "Invalid generic test configuration given in {}: \nTest arguments include \"model\", which is a reserved argument",
                 self.entry.file.original
             ))
-            .at(self.location.clone()));
+            .at(self.location()));
         }
         arguments.insert("model".into(), json!(format!("{{{{ get_where_subquery({}) }}}}", self.call_of_target())));
         let Some(parts) = NAME.as_ref().and_then(|pattern| pattern.captures(&written)) else {
@@ -304,7 +304,7 @@ impl TestSite<'_> {
                         "Invalid generic test configuration given in {}: \n{}",
                         self.entry.file.original, error.message
                     ))
-                    .at(self.location.clone())
+                    .at(self.location())
                 })?,
                 other => other,
             };
@@ -448,7 +448,7 @@ pub(super) fn build(
         relation_name: None,
         language: "sql".into(),
         raw_code,
-        raw_code_line: site.location.line.unwrap_or(1),
+        raw_code_line: site.position.line,
         checksum: Checksum { name: "none".into(), checksum: String::new() },
         config: NodeConfig::default(),
         unrendered_config: Map::new(),
@@ -503,14 +503,14 @@ pub(super) fn build(
         config_rules::merge_calls(&mut calls, builder.config.clone());
     }
     nodes::configure(context, &mut node, file.package, &Map::new(), &calls)
-        .map_err(|error| error.at_least(site.location.clone()))?;
+        .map_err(|error| error.at_least(site.location()))?;
     if let TestTarget::Node { name, version } = &site.target
         && let Some((id, group)) = attached(name, &package.name, version.as_ref())
     {
         node.attached_node = Some(id);
         node.group = group;
     }
-    node.relation_name = nodes::relation_name(&node);
+    node.relation_name = nodes::relation_name(&node, context.stores_failures());
     Ok(node)
 }
 
@@ -581,7 +581,7 @@ fn capture(
     let package = context.packages[site.entry.file.package];
     let complain = |error: render::RenderError| {
         // The place in generated code says nothing; the entry's line does.
-        nodes::subject(node, package, error).at(site.location.clone())
+        nodes::subject(node, package, error).at(site.location())
     };
     let mut renderer = context.renderer(node, &Map::new());
     let arguments = renderer.render_test_arguments(&Value::Object(node.test_kwargs.clone())).map_err(&complain)?;

@@ -1,4 +1,4 @@
-"""The same project under astronomer-cosmos, with chpipe as its dbt."""
+"""The same project under astronomer-cosmos, with chpipe as its dbt. (Airflow reads only files that name airflow and dag.)"""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ dag = DbtDag(
     project_config=ProjectConfig(dbt_project_path=PROJECT_DIR, install_dbt_deps=False),
     profile_config=ProfileConfig(profile_name="chpipe", target_name="dev", profiles_yml_filepath=f"{PROJECT_DIR}/profiles.yml"),
     # cosmos asks chpipe for the graph, and runs each node with it.
-    render_config=RenderConfig(load_method=LoadMode.DBT_LS, dbt_executable_path=CHPIPE, select=["stg_circuits+"]),
+    render_config=RenderConfig(
+        load_method=LoadMode.DBT_LS, dbt_executable_path=CHPIPE, invocation_mode=InvocationMode.SUBPROCESS, select=["stg_circuits+"]
+    ),
     execution_config=ExecutionConfig(dbt_executable_path=CHPIPE, invocation_mode=InvocationMode.SUBPROCESS),
-    operator_args={"install_deps": False},
 )

@@ -1,1 +1,1 @@
-{{ config(post_hook="{{ nope() }}") }} select 1
+{{ config(post_hook="{{ exceptions.raise_compiler_error('no such table') }}") }} select 1
