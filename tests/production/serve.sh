@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=$1
-venv=$(scripts/python-env.sh clients)
+venv=$(scripts/python-env.sh dbt)
 fail() { echo "serve: $*" >&2; exit 1; }
 
 project=$work/served
