@@ -85,6 +85,7 @@ pub(super) fn retry(args: &RetryArgs, context: &Context) -> Result<ExitStatus, E
         printer: context.printer.clone(),
         invocation: context.invocation.clone(),
         journal: context.journal.clone(),
+        open_warehouse: Default::default(),
     };
     execute(&plan, &context)
 }
