@@ -8,7 +8,9 @@ libraries=(libboost-filesystem1.74.0 libboost-program-options1.74.0 libcapnp-0.9
     libfarmhash0 libjemalloc2 libltdl7 libmariadb3 libmetrohash1 libodbc2 libpcre3 libpococrypto80 libpocodata80
     libpocodataodbc80 libpocofoundation80 libpocojson80 libpocomongodb80 libpoconet80 libpoconetssl80 libpocoutil80
     libpocoxml80 librdkafka1 libre2-9)
-[ "$#" -gt 0 ] || set -- zookeeper clickhouse-server clickhouse-common "${libraries[@]}" prometheus prometheus-alertmanager
+# ZooKeeper and the Java libraries that its server needs; `java` itself has to be there.
+zookeeper=(zookeeper libzookeeper-java libnetty-java libslf4j-java libdropwizard-metrics-java libsnappy-java)
+[ "$#" -gt 0 ] || set -- "${zookeeper[@]}" clickhouse-server clickhouse-common "${libraries[@]}" prometheus prometheus-alertmanager
 folder=$PWD/.cache/debian
 mkdir -p "$folder/packages" "$folder/apt/lists/partial" "$folder/apt/cache/archives/partial"
 command -v apt-get > /dev/null && command -v dpkg > /dev/null || { echo 'no apt-get or dpkg: Debian packages are not fetched' >&2; exit 0; }

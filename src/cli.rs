@@ -176,6 +176,9 @@ pub struct MigrateArgs {
     /// How the plan is shown
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: PlanFormat,
+    /// Also S3Queue tables and their views, for `load --mode queue` [default: where `mode` of [load] is queue]
+    #[arg(long)]
+    pub queue: bool,
     /// An object that may lose data (`raw.raw_results`), repeatable; nothing else ever loses any
     #[arg(long, value_name = "OBJECT", value_delimiter = ',')]
     pub allow_destructive: Vec<String>,
@@ -224,6 +227,9 @@ pub struct LoadArgs {
     /// Load this object again, replacing its rows; repeatable, a key or a part of one
     #[arg(long, value_name = "KEY")]
     pub reload: Vec<String>,
+    /// With `--mode queue`: how long to wait while nothing moves, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub patience: u64,
     /// Show what would be loaded and load nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -374,6 +380,19 @@ pub struct RunArgs {
     pub selection: SelectionArgs,
     #[command(flatten)]
     pub execution: ExecutionArgs,
+    #[command(flatten)]
+    pub event_time: EventTimeArgs,
+}
+
+/// The window of microbatch models.
+#[derive(Debug, Clone, Default, Args)]
+pub struct EventTimeArgs {
+    /// Microbatch models: from the interval of this time on (UTC)
+    #[arg(long = "event-time-start", value_name = "TIME", env = "DBT_EVENT_TIME_START")]
+    pub start: Option<String>,
+    /// Microbatch models: up to this time
+    #[arg(long = "event-time-end", value_name = "TIME", env = "DBT_EVENT_TIME_END")]
+    pub end: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -393,11 +412,32 @@ pub struct SeedArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct SnapshotArgs {
+    #[command(subcommand)]
+    pub command: Option<SnapshotCommand>,
     #[command(flatten)]
     pub selection: SelectionArgs,
     #[command(flatten)]
     pub execution: ExecutionArgs,
+    /// Show what would be inserted, closed and deleted, with a sample, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Check the tables: one open row a key, no overlaps, no gaps unless deleted, unique ids
+    Verify(SnapshotVerifyArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct SnapshotVerifyArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Restore what can be restored: duplicates, overlaps, versions of no length
+    #[arg(long)]
+    pub repair: bool,
 }
 
 #[derive(Debug, Args)]
@@ -406,6 +446,8 @@ pub struct BuildArgs {
     pub selection: SelectionArgs,
     #[command(flatten)]
     pub execution: ExecutionArgs,
+    #[command(flatten)]
+    pub event_time: EventTimeArgs,
 }
 
 #[derive(Debug, Args)]

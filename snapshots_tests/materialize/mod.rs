@@ -1,6 +1,8 @@
 //! Materializations on libchdb: what a relation, its rows and its DDL are after a first run, a second one, a change.
 
 mod node;
+mod project;
 mod relations;
 
 pub(crate) use node::{adapter, node, rows};
+pub(crate) use project::{query, shop};

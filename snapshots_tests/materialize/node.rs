@@ -13,8 +13,10 @@ use serde_json::{Map, Value};
 /// An adapter on the shared engine, in a fresh database of this name.
 pub(crate) fn adapter(database: &str) -> Adapter {
     drop(testing::session(database));
-    let templates = Arc::new(Templates::load(None).unwrap());
-    Adapter::connect(&*testing::shared(), &AdapterOptions::embedded(), &templates, format!("test-{database}")).unwrap()
+    let templates = Arc::new(
+        Templates::load(Some(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/ddl/templates")))).unwrap(),
+    );
+    Adapter::connect(&testing::shared(), &AdapterOptions::embedded(), &templates, format!("test-{database}")).unwrap()
 }
 
 /// A model with this configuration.

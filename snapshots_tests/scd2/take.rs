@@ -29,7 +29,17 @@ impl Case {
     }
 
     pub(crate) fn take(&mut self, sql: &str, at: i64) -> Result<SnapshotOutcome, SnapshotError> {
-        let config = SnapshotConfig::of(&self.config)?;
+        self.with_spec(sql, at, take)
+    }
+
+    /// Calls `work` with the snapshot's spec over this source, at this time.
+    pub(crate) fn with_spec<R>(
+        &mut self,
+        sql: &str,
+        at: i64,
+        work: impl FnOnce(&SnapshotSpec<'_>, &mut Adapter) -> R,
+    ) -> R {
+        let config = SnapshotConfig::of(&self.config).unwrap();
         let documented = IndexMap::new();
         let spec = SnapshotSpec {
             relation: Relation::new(&self.database, "snap"),
@@ -44,8 +54,9 @@ impl Case {
             run_at: time(at),
             invocation: "0a1b2c3d",
             apply: config.apply,
+            history: config.history,
         };
-        take(&spec, &mut self.adapter)
+        work(&spec, &mut self.adapter)
     }
 
     pub(crate) fn rows(&mut self, columns: &str) -> Vec<String> {
@@ -262,4 +273,72 @@ fn all_types_are_compared_without_null() {
         let outcome = case.take(source, 11 + 2 * i64::try_from(index).unwrap()).unwrap();
         assert_eq!(outcome.changed, 1, "back from {to}");
     }
+}
+
+/// The whole history comes from one pass over observations; later ones extend, split and close what is there.
+#[test]
+fn history_is_built_from_observations() {
+    let config = json!({
+        "unique_key": "driver", "strategy": "check", "check_cols": ["team", "name"],
+        "history": {"relation": "s_history.entries", "observed_at": "race_date", "close_when_absent_for": "season"},
+    });
+    let mut case = Case::new("s_history", config);
+    case.adapter
+        .execute("CREATE TABLE s_history.entries (driver String, team LowCardinality(String), race_date Date32, season Int16) ENGINE = MergeTree ORDER BY tuple()")
+        .unwrap();
+    let observe = |case: &mut Case, rows: &str| {
+        case.adapter.execute(&format!("INSERT INTO s_history.entries VALUES {rows}")).unwrap();
+    };
+    observe(
+        &mut case,
+        "('ham','mclaren','2007-03-18',2007),('ham','mclaren','2008-03-16',2008),('schu','ferrari','1997-03-09',1997),('rai','ferrari','2007-03-18',2007),('rai','ferrari','2008-03-16',2008)",
+    );
+    let source = "select * from values('driver String, team String, name String', ('ham', 'mclaren', 'Lewis'), ('schu', 'ferrari', 'Michael'), ('rai', 'ferrari', 'Kimi'), ('new', '', 'Nobody'))";
+    let versions = "driver, team, name, toDate(dbt_valid_from), toDate(dbt_valid_to)";
+    case.take(source, 1).unwrap();
+    assert_eq!(
+        case.rows(versions),
+        [
+            "ham mclaren Lewis 2007-03-18 \\N",
+            "new  Nobody 2024-01-01 \\N",
+            "rai ferrari Kimi 2007-03-18 \\N",
+            "schu ferrari Michael 1997-03-09 2007-03-18",
+        ]
+    );
+    let again = case.take(source, 2).unwrap();
+    assert_eq!((again.inserted, again.changed, again.history_rows, again.unchanged), (0, 0, 0, 3));
+    // Another team, a season without one, and an observation between two that are there.
+    observe(&mut case, "('ham','mercedes','2013-03-17',2013),('ham','guest','2007-06-01',2007)");
+    case.take(source, 3).unwrap();
+    assert_eq!(
+        case.rows(versions),
+        [
+            "ham guest Lewis 2007-06-01 2008-03-16",
+            "ham mclaren Lewis 2007-03-18 2007-06-01",
+            "ham mclaren Lewis 2008-03-16 2013-03-17",
+            "ham mercedes Lewis 2013-03-17 \\N",
+            "new  Nobody 2024-01-01 \\N",
+            "rai ferrari Kimi 2007-03-18 2013-03-17",
+            "schu ferrari Michael 1997-03-09 2007-03-18",
+        ]
+    );
+    // What the observations do not know is compared with the source, and survives a later correction of the past.
+    let renamed = source.replace("Lewis", "Sir Lewis");
+    case.take(&renamed, 4).unwrap();
+    observe(&mut case, "('rai','ferrari','2013-05-01',2013)");
+    case.take(&renamed, 5).unwrap();
+    assert_eq!(
+        case.rows(versions),
+        [
+            "ham guest Lewis 2007-06-01 2008-03-16",
+            "ham mclaren Lewis 2007-03-18 2007-06-01",
+            "ham mclaren Lewis 2008-03-16 2013-03-17",
+            "ham mercedes Lewis 2013-03-17 2024-01-01",
+            "ham mercedes Sir Lewis 2024-01-01 \\N",
+            "new  Nobody 2024-01-01 \\N",
+            "rai ferrari Kimi 2007-03-18 \\N",
+            "schu ferrari Michael 1997-03-09 2007-03-18",
+        ]
+    );
+    assert_eq!(case.rows("uniqExact(dbt_scd_id) = count(), countIf(dbt_valid_to <= dbt_valid_from)"), ["1 0"]);
 }

@@ -125,6 +125,28 @@ pub fn json(array: &ArrayRef, row: usize) -> Value {
     }
 }
 
+/// The value as templates see it: dates and times as Python's objects, all else as [`json`].
+pub(super) fn template_value(array: &ArrayRef, row: usize) -> crate::render::Value {
+    use crate::render::Value as Template;
+    if array.is_null(row) {
+        return Template::None;
+    }
+    let written = || text(array.as_ref(), row).unwrap_or_default();
+    match array.data_type() {
+        DataType::Date32 | DataType::Date64 => written()
+            .get(..10)
+            .and_then(|date| chrono::NaiveDate::parse_from_str(date, "%Y-%m-%d").ok())
+            .map_or_else(|| Template::from(written()), Template::date),
+        DataType::Timestamp(..) => chrono::NaiveDateTime::parse_from_str(&written(), "%Y-%m-%d %H:%M:%S%.f")
+            .map_or_else(|_| Template::from(written()), Template::datetime),
+        DataType::List(_) => {
+            let items = array.as_list::<i32>().value(row);
+            Template::list((0..items.len()).map(|index| template_value(&items, index)).collect())
+        }
+        _ => Template::from_json(&json(array, row)),
+    }
+}
+
 /// All rows as text.
 pub fn rows(batches: &[RecordBatch]) -> Vec<Vec<Option<String>>> {
     let mut rows = Vec::new();

@@ -141,6 +141,17 @@ impl Lease {
     }
 }
 
+/// Whether somebody alive holds the lease of this name.
+///
+/// # Errors
+/// The warehouse cannot be asked.
+pub fn is_held(session: &mut dyn Session, relation: &Relation) -> Result<bool, AdapterError> {
+    let held = read(session, relation)?.is_some_and(|(text, silent)| {
+        serde_json::from_str::<LeaseHolder>(&text).is_ok_and(|holder| !holder.is_dead(silent))
+    });
+    Ok(held)
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
         drop(self.stop.take());

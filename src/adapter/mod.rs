@@ -23,10 +23,13 @@ use crate::{
 
 pub use cell::{json as cell_json, rows as text_rows, text as cell_text};
 pub use error::AdapterError;
-pub use lease::{Lease, LeaseError, LeaseHolder};
+pub use lease::{Lease, LeaseError, LeaseHolder, is_held};
 pub use relation_info::{ColumnInfo, RelationInfo};
 pub use templates::Templates;
 pub use warehouse::NodeWarehouse;
+
+/// Ends the name of the table that is a lease on the relation beside it.
+const LOCK_SUFFIX: &str = "__dbt_lock";
 
 /// What the connection says about how statements are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +96,7 @@ pub struct Statement {
 
 /// One session with the means of a node: templates, ids, a record of what was run.
 pub struct Adapter {
+    engine: Arc<dyn Engine>,
     session: Box<dyn Session>,
     capabilities: Capabilities,
     options: AdapterOptions,
@@ -109,13 +113,14 @@ impl Adapter {
     /// # Errors
     /// The warehouse cannot be reached.
     pub fn connect(
-        engine: &dyn Engine,
+        engine: &Arc<dyn Engine>,
         options: &AdapterOptions,
         templates: &Arc<Templates>,
         query_prefix: impl Into<String>,
     ) -> Result<Self, AdapterError> {
         let session = engine.connect()?;
         let mut adapter = Self {
+            engine: Arc::clone(engine),
             session,
             capabilities: engine.capabilities().clone(),
             options: options.clone(),
@@ -157,6 +162,20 @@ impl Adapter {
             let _ = self.session.execute(&format!("SET {setting}"), &QueryOptions::default());
         }
         Ok(())
+    }
+
+    /// Takes a lease on work at `relation`: `<identifier>__dbt_lock` beside it. Another holder is waited for, at most so long.
+    ///
+    /// # Errors
+    /// As [`Lease::acquire`].
+    pub fn lease(
+        &self,
+        relation: &Relation,
+        holder: &LeaseHolder,
+        patience: std::time::Duration,
+    ) -> Result<Lease, LeaseError> {
+        let lock = relation.with_identifier(format!("{}{LOCK_SUFFIX}", relation.identifier));
+        Lease::acquire(&self.engine, &lock, holder, patience)
     }
 
     /// Ids of the next statements begin with this.

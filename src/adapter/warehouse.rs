@@ -168,7 +168,7 @@ fn fetch_table(
             if rows.len() >= limit {
                 return Ok(Table { columns, rows });
             }
-            rows.push(batch.columns().iter().map(|column| Value::from_json(&cell::json(column, row))).collect());
+            rows.push(batch.columns().iter().map(|column| cell::template_value(column, row)).collect::<Vec<Value>>());
         }
     }
     Ok(Table { columns, rows })

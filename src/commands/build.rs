@@ -27,6 +27,7 @@ pub(super) fn build(args: &BuildArgs, context: &Context) -> Result<ExitStatus, E
         execution: &args.execution,
         tests_block: true,
         only: None,
+        event_time: (args.event_time.start.as_deref(), args.event_time.end.as_deref()),
         arguments: Map::new(),
     };
     execute(&plan, context)

@@ -33,10 +33,10 @@ pub(super) struct DatasetFiles {
 /// A spec or the endpoint file is not valid, the lake cannot be listed, a file is no Parquet file, the files of a dataset
 /// do not fit in one table.
 pub(super) async fn read_datasets(settings: &Settings, lake: &Lake) -> Result<Vec<DatasetFiles>, Error> {
-    let endpoints = Endpoints::load(settings.source.endpoints.as_deref())?;
+    let endpoints = endpoints(settings)?;
     let mut specs = read_specs(&settings.migrate.ddl_path.join("tables")).map_err(MigrateError::from)?;
     let mut named: Vec<(TableSpec, String, Option<&Endpoint>)> = Vec::new();
-    for endpoint in endpoints.iter() {
+    for endpoint in endpoints.iter().flat_map(Endpoints::iter) {
         let spec = specs
             .shift_remove(&endpoint.name)
             .unwrap_or_else(|| TableSpec { name: endpoint.name.clone(), ..TableSpec::default() });
@@ -71,10 +71,11 @@ pub(super) async fn read_datasets(settings: &Settings, lake: &Lake) -> Result<Ve
 /// # Errors
 /// A spec or the endpoint file is not valid.
 pub(super) fn defined_datasets(settings: &Settings) -> Result<Vec<DatasetFiles>, Error> {
-    let endpoints = Endpoints::load(settings.source.endpoints.as_deref())?;
+    let endpoints = endpoints(settings)?;
     let mut specs = read_specs(&settings.migrate.ddl_path.join("tables")).map_err(MigrateError::from)?;
     endpoints
         .iter()
+        .flat_map(Endpoints::iter)
         .map(|endpoint| {
             let spec = specs
                 .shift_remove(&endpoint.name)
@@ -83,6 +84,14 @@ pub(super) fn defined_datasets(settings: &Settings) -> Result<Vec<DatasetFiles>,
             dataset(spec, prefix, Some(endpoint), Vec::new(), Vec::new())
         })
         .collect()
+}
+
+/// The endpoints of the project; `endpoints = "none"` in [source] says that no API fills its lake.
+fn endpoints(settings: &Settings) -> Result<Option<Endpoints>, Error> {
+    match settings.source.endpoints.as_deref() {
+        Some(path) if path.file_name().is_some_and(|name| name == "none") => Ok(None),
+        path => Ok(Some(Endpoints::load(path)?)),
+    }
 }
 
 fn cache_path(settings: &Settings) -> PathBuf {

@@ -54,7 +54,7 @@ impl<'a> LazyWarehouse<'a> {
         let templates = load_templates(&self.context.settings.migrate.ddl_path)?;
         let options = AdapterOptions::of(&opened.target);
         let adapter =
-            Adapter::connect(&*opened.engine, &options, &templates, format!("{}-compile", self.context.invocation.id))?;
+            Adapter::connect(&opened.engine, &options, &templates, format!("{}-compile", self.context.invocation.id))?;
         Ok(NodeWarehouse::new(adapter))
     }
 }

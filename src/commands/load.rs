@@ -11,7 +11,8 @@ use crate::{
         migrate::{Progress, Project},
         warehouse::{self, Warehouse},
     },
-    load::{DatasetLoad, LoadError, LoadLedger, LoadObject, LoadProgress, LoadReport, LoadState, Loader},
+    load::{DatasetLoad, LoadError, LoadLedger, LoadObject, LoadProgress, LoadRecord, LoadReport, LoadState, Loader},
+    migrate::Lock,
     printer::{Printer, human_bytes, human_count},
 };
 
@@ -20,9 +21,6 @@ pub(super) fn load(args: &LoadArgs, context: &Context) -> Result<ExitStatus, Err
     let mode = mode(args, context)?;
     if let Some(LoadCommand::Status) = args.command {
         return status(context);
-    }
-    if mode == LoadMode::Queue {
-        return Err(LoadError::Mode { mode: "queue".into() }.into());
     }
     let project = Project::read(context, false)?;
     let datasets = selected(&project.files, &args.endpoint)?;
@@ -41,9 +39,16 @@ pub(super) fn load(args: &LoadArgs, context: &Context) -> Result<ExitStatus, Err
     let mut session = warehouse.engine.connect()?;
     let records = loader.ledger.records(&mut *session).map_err(Error::from)?;
     drop(session);
+    // A queue reads no path twice: what is named is inserted by chpipe, in either mode, and nothing else is.
+    let only_named = mode == LoadMode::Queue && !args.reload.is_empty();
+    let datasets = if only_named { named(datasets, &args.reload) } else { datasets };
     let total: usize = datasets.iter().map(|load| Loader::pending(load, &records, &args.reload).len()).sum();
     let bar = context.printer.bar("load", total as u64);
     let progress = Bar { bar: bar.clone(), printer: &context.printer };
+    if mode == LoadMode::Queue && args.reload.is_empty() {
+        bar.finish_and_clear();
+        return follow(&project, &warehouse, &loader, &datasets, &records, args, &lock, context);
+    }
     let mut reports = Vec::new();
     for load in &datasets {
         let report = loader.load(load, &records, &args.reload, &lock, &progress);
@@ -52,6 +57,54 @@ pub(super) fn load(args: &LoadArgs, context: &Context) -> Result<ExitStatus, Err
     bar.finish_and_clear();
     summary(&reports, &context.printer);
     let failed = reports.iter().any(|report| !report.failed.is_empty());
+    Ok(if failed { ExitStatus::Failure } else { ExitStatus::Success })
+}
+
+/// The datasets with those of their objects alone that `--reload` names.
+fn named<'a>(datasets: Vec<DatasetLoad<'a>>, reload: &[String]) -> Vec<DatasetLoad<'a>> {
+    let mut datasets = datasets;
+    for load in &mut datasets {
+        load.objects.retain(|object| reload.iter().any(|key| object.key.contains(key.as_str())));
+    }
+    datasets.retain(|load| !load.objects.is_empty());
+    datasets
+}
+
+/// `load --mode queue`: ClickHouse takes the objects, this waits for it.
+#[expect(clippy::too_many_arguments, reason = "each is a part of one load")]
+fn follow(
+    project: &Project<'_>,
+    warehouse: &Warehouse,
+    loader: &Loader,
+    datasets: &[DatasetLoad<'_>],
+    records: &std::collections::HashMap<(String, String), LoadRecord>,
+    args: &LoadArgs,
+    lock: &Lock,
+    context: &Context,
+) -> Result<ExitStatus, Error> {
+    let total: usize = datasets.iter().map(|load| Loader::pending(load, records, &[]).len()).sum();
+    let bar = context.printer.bar("queue", total as u64);
+    let progress = Bar { bar: bar.clone(), printer: &context.printer };
+    let patience = std::time::Duration::from_secs(args.patience);
+    let wanted = project.wanted_options(warehouse.engine.capabilities());
+    let outcome = loader.follow_queues(datasets, records, &wanted, patience, lock, &progress);
+    bar.finish_and_clear();
+    let outcome = outcome?;
+    summary(&outcome.reports, &context.printer);
+    if !outcome.waiting.is_empty() {
+        context.printer.warning(&format!(
+            "{} objects were not taken by ClickHouse, and nothing moved for {} s; the first is `{}`",
+            outcome.waiting.len(),
+            args.patience,
+            outcome.waiting[0]
+        ));
+    }
+    for key in outcome.reports.iter().flat_map(|report| &report.changed) {
+        let hint =
+            format!("`{key}` is not what was loaded under its key; `chpipe load --reload {key}` replaces its rows");
+        context.printer.warning(&hint);
+    }
+    let failed = !outcome.waiting.is_empty() || outcome.reports.iter().any(|report| !report.failed.is_empty());
     Ok(if failed { ExitStatus::Failure } else { ExitStatus::Success })
 }
 
@@ -76,6 +129,7 @@ fn loader(project: &Project<'_>, warehouse: &Warehouse) -> Loader {
         ),
         raw_database: settings.migrate.raw_database.clone(),
         bucket: settings.lake.silver.clone(),
+        keeper: settings.engine.zookeeper.clone(),
     }
 }
 

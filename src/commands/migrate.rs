@@ -32,7 +32,7 @@ pub(super) fn migrate(args: &MigrateArgs, context: &Context) -> Result<ExitStatu
         Some(MigrateCommand::Undo) => return undo(context),
         None => {}
     }
-    let project = Project::read(context, queue_mode(context))?;
+    let project = Project::read(context, args.queue || queue_mode(context))?;
     let warehouse = warehouse::open(context)?;
     if args.dry_run || args.check || args.out.is_some() {
         let (plan, _) = project.whole_plan(&warehouse, &args.allow_destructive)?;
@@ -180,7 +180,9 @@ pub(super) fn wanted_options(settings: &crate::config::Settings, version: (u32, 
         cluster: settings.migrate.cluster.clone(),
         hive_strategy: version >= (25, 8),
         queue,
-        keeper_path: "/chpipe/queue".into(),
+        keeper_path: settings.load.keeper_path.clone(),
+        bucket: settings.lake.silver.clone(),
+        state_database: settings.migrate.state_database.clone(),
     }
 }
 

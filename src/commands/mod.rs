@@ -74,6 +74,7 @@ pub struct Context {
     pub invocation: Invocation,
     /// For the audit trail.
     pub journal: Journal,
+    pub(crate) open_warehouse: warehouse::OpenWarehouse,
 }
 
 /// Resolves the settings, starts the log and runs the command.
@@ -90,7 +91,13 @@ pub fn dispatch(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
     let settings = Settings::resolve(&cli.global)?;
     let invocation = Invocation::start();
     crate::observe::start_log(&cli.global, &invocation);
-    let context = Context { settings, printer: printer.clone(), invocation, journal: Journal::default() };
+    let context = Context {
+        settings,
+        printer: printer.clone(),
+        invocation,
+        journal: Journal::default(),
+        open_warehouse: warehouse::OpenWarehouse::default(),
+    };
     let audited = audit::audited(&cli.command);
     let result = run_command(cli.command, &context);
     match audited {

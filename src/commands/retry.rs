@@ -70,6 +70,7 @@ pub(super) fn retry(args: &RetryArgs, context: &Context) -> Result<ExitStatus, E
         execution: &execution,
         tests_block: command == "build",
         only: Some(ids),
+        event_time: (None, None),
         arguments: Map::new(),
     };
     execute(&plan, context)

@@ -21,6 +21,7 @@ pub(super) fn run(args: &RunArgs, context: &Context) -> Result<ExitStatus, Error
         execution: &args.execution,
         tests_block: false,
         only: None,
+        event_time: (args.event_time.start.as_deref(), args.event_time.end.as_deref()),
         arguments: Map::new(),
     };
     execute(&plan, context)

@@ -21,6 +21,7 @@ pub(super) fn seed(args: &SeedArgs, context: &Context) -> Result<ExitStatus, Err
         execution: &args.execution,
         tests_block: false,
         only: None,
+        event_time: (None, None),
         arguments: Map::new(),
     };
     execute(&plan, context)

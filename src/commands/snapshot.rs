@@ -1,27 +1,36 @@
-//! `chpipe snapshot`: snapshots take up what changed in their sources.
+//! `chpipe snapshot`: snapshots take up what changed in their sources; `--dry-run` shows it, `verify` checks their tables.
 
 use serde_json::Map;
 
 use crate::{
     Error,
-    cli::SnapshotArgs,
+    cli::{SnapshotArgs, SnapshotCommand},
     commands::{
         Context, ExitStatus,
-        execute::{Plan, execute},
+        execute::{Plan, dry_run, execute, verify},
     },
     project::ResourceType,
 };
 
-/// Takes the selected snapshots.
+/// Takes, previews or verifies the selected snapshots.
 pub(super) fn snapshot(args: &SnapshotArgs, context: &Context) -> Result<ExitStatus, Error> {
+    let selection = match &args.command {
+        Some(SnapshotCommand::Verify(verify)) => &verify.selection,
+        None => &args.selection,
+    };
     let plan = Plan {
         command: "snapshot",
         kinds: &[ResourceType::Snapshot],
-        selection: &args.selection,
+        selection,
         execution: &args.execution,
         tests_block: false,
         only: None,
+        event_time: (None, None),
         arguments: Map::new(),
     };
-    execute(&plan, context)
+    match &args.command {
+        Some(SnapshotCommand::Verify(args)) => verify(&plan, context, args.repair),
+        None if args.dry_run => dry_run(&plan, context),
+        None => execute(&plan, context),
+    }
 }

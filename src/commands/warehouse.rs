@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use crate::{
     Error,
     commands::Context,
@@ -18,20 +20,39 @@ pub(super) struct Warehouse {
     pub(super) target: Target,
     pub(super) engine: Arc<dyn Engine>,
     /// How the warehouse reads Silver; a directory lake is served as S3 for as long as this lives.
-    pub(super) silver: SilverAccess,
+    pub(super) silver: Arc<SilverAccess>,
 }
 
-/// Opens the target's warehouse.
+/// An engine, and the lake as it sees it.
+type Opened = (Arc<dyn Engine>, Arc<SilverAccess>);
+
+/// The warehouse that this run has open: a process opens a directory once, with one configuration.
+#[derive(Clone, Default)]
+pub(crate) struct OpenWarehouse(Arc<Mutex<Option<Opened>>>);
+
+impl std::fmt::Debug for OpenWarehouse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("OpenWarehouse").field(&self.0.lock().is_some()).finish()
+    }
+}
+
+/// Opens the target's warehouse, or answers the one that this run has open already.
 ///
 /// # Errors
 /// The profile is not valid, or the engine cannot be opened.
 pub(super) fn open(context: &Context) -> Result<Warehouse, Error> {
     let target = context.settings.target()?;
+    let mut open = context.open_warehouse.0.lock();
+    if let Some((engine, silver)) = open.as_ref() {
+        return Ok(Warehouse { target, engine: Arc::clone(engine), silver: Arc::clone(silver) });
+    }
     let silver = silver_access(context, LocalS3Options::default())?;
     // Without the collection its tables could not even be attached when the embedded engine starts.
     let options = OpenOptions::new(&context.settings).named_collection(SILVER_COLLECTION, silver.bucket.clone());
     let engine = engine::open(&target, &options)?;
     context.journal.opened(&engine);
+    let silver = Arc::new(silver);
+    *open = Some((Arc::clone(&engine), Arc::clone(&silver)));
     Ok(Warehouse { target, engine, silver })
 }
 

@@ -203,11 +203,13 @@ impl Default for MigrateSettings {
 pub struct LoadSettings {
     /// `batch` or `queue`.
     pub mode: String,
+    /// Where the queues of this warehouse keep their state; two warehouses on one Keeper must not share it.
+    pub keeper_path: String,
 }
 
 impl Default for LoadSettings {
     fn default() -> Self {
-        Self { mode: "batch".into() }
+        Self { mode: "batch".into(), keeper_path: "/chpipe/queue".into() }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Data tests: SQL that finds rows that should not be. In: compiled SQL and the test's configuration; out: how many rows,
 //! whether that is a failure, and the first of them. It never changes anything but the table of kept failures.
 
+mod unit;
+
 use serde_json::json;
 
 use crate::{
@@ -8,6 +10,8 @@ use crate::{
     materialize::{MaterializeError, TableSource, TableSpec, create_table, insert_query, temporary_relation},
     project::{NodeConfig, Relation, RelationKind},
 };
+
+pub use unit::{Fixture, compare};
 
 /// How many failing rows are shown.
 pub const SAMPLE_ROWS: u64 = 10;

@@ -35,6 +35,13 @@ pub struct Dataset {
     pub hive: Vec<HiveColumn>,
 }
 
+impl Dataset {
+    /// Whether a file, or the endpoint's definition, has told the columns.
+    pub fn has_columns(&self) -> bool {
+        !self.schema.columns.is_empty()
+    }
+}
+
 /// A `name=value/` folder of the paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HiveColumn {
@@ -59,6 +66,10 @@ pub struct WantedOptions {
     pub queue: bool,
     /// Where S3Queue keeps its state: `/chpipe/queue`.
     pub keeper_path: String,
+    /// The Silver bucket's name, which begins every `_path`.
+    pub bucket: String,
+    /// Database of the ledger of loads.
+    pub state_database: String,
 }
 
 /// The hive columns of keys below a prefix, in path order, with types that hold every value.
@@ -99,7 +110,9 @@ fn hive_type(name: &str, value: &str) -> ClickHouseType {
     }
 }
 
-/// Everything a dataset should have in the warehouse, in the order it must be created.
+/// Everything a dataset should have in the warehouse, in the order it must be created. A table over files needs a column of
+/// theirs: ClickHouse refuses one of hive columns alone (code 117), so before the first file there is at most the raw
+/// table, where the spec gives it columns.
 ///
 /// # Errors
 /// The spec names a column that does not exist, or a key column of a type that cannot be sorted.
@@ -109,8 +122,15 @@ pub fn wanted_objects(
     options: &WantedOptions,
 ) -> Result<Vec<SchemaObject>, DdlError> {
     let builder = Builder { dataset, spec, options };
+    let has_files = dataset.has_columns();
+    if !has_files && builder.file_columns().is_empty() {
+        return Ok(Vec::new());
+    }
     let raw = builder.raw_table()?;
-    let mut objects = vec![SchemaObject::Table(builder.ext_table())];
+    let mut objects = Vec::new();
+    if has_files {
+        objects.push(SchemaObject::Table(builder.ext_table()));
+    }
     let target = raw.name.clone();
     match &options.cluster {
         Some(cluster) => {
@@ -120,7 +140,7 @@ pub fn wanted_objects(
         }
         None => objects.push(SchemaObject::Table(raw.clone())),
     }
-    if options.queue {
+    if options.queue && has_files {
         objects.push(SchemaObject::Table(builder.queue_table()));
         objects.push(SchemaObject::MaterializedView(builder.queue_view(&raw, &target)));
     }
@@ -438,8 +458,16 @@ impl Builder<'_> {
             format!("filename = {}", quote_string(&format!("{}**.parquet", self.dataset.prefix))),
             "format = 'Parquet'".to_owned(),
         ];
+        // Keeper knows the columns and refuses others: new columns need a path of their own, so their hash is in it.
+        let declarations: Vec<String> = columns.iter().map(Column::declaration).collect();
         let mut table = Table::new(self.relation("queue"), columns, TableEngine::new("S3Queue", arguments));
-        let keeper_path = format!("{}/{}/{}", self.options.keeper_path, self.options.database, self.dataset.name);
+        let keeper_path = format!(
+            "{}/{}/{}/{:08x}",
+            self.options.keeper_path,
+            self.options.database,
+            self.dataset.name,
+            crc32fast::hash(declarations.join(",").as_bytes())
+        );
         let defaults: [(&str, String); 7] = [
             // Ordered mode forgets a file that sorts before the last one: a backfill of 1950 after 2024.
             ("mode", "'unordered'".into()),
@@ -451,7 +479,9 @@ impl Builder<'_> {
             ("tracked_file_ttl_sec", "0".into()),
             ("polling_max_timeout_ms", "2000".into()),
         ];
-        for (name, value) in defaults {
+        // How long a file stays marked that a killed consumer was reading; older servers have no such marks.
+        let ttl = self.options.hive_strategy.then(|| ("persistent_processing_node_ttl_seconds", "600".to_owned()));
+        for (name, value) in defaults.into_iter().chain(ttl) {
             table.settings.insert(name.to_owned(), value);
         }
         for (name, value) in &self.spec.queue_settings {
@@ -460,19 +490,29 @@ impl Builder<'_> {
         table
     }
 
+    /// Rows of the queue into the raw table, but for objects that the ledger has already: a queue that starts over reads
+    /// all files again.
     fn queue_view(&self, raw: &Table, target: &Relation) -> MaterializedView {
-        let select = self.load_select(raw);
+        // S3Queue leaves the bucket out of `_path`, other S3 tables do not.
+        let bucket = quote_string(&format!("{}/", self.options.bucket));
+        let path = format!("if(startsWith(_path, {bucket}), _path, concat({bucket}, _path))");
+        let select: Vec<String> = load_select(self.dataset, self.spec, raw)
+            .into_iter()
+            .map(|(name, expression)| if name == PATH { format!("{path} AS {PATH}") } else { expression })
+            .collect();
         MaterializedView {
             name: self.relation("mv"),
             to: Some(target.clone()),
-            query: format!("SELECT {} FROM {}", select.join(", "), self.relation("queue")),
+            query: format!(
+                "SELECT {} FROM {} WHERE {path} NOT IN (SELECT concat({bucket}, object_key) FROM {} FINAL WHERE dataset = {} \
+                 AND state = 'loaded')",
+                select.join(", "),
+                self.relation("queue"),
+                Relation::new(&self.options.state_database, "loads"),
+                quote_string(&self.dataset.name),
+            ),
             comment: String::new(),
         }
-    }
-
-    /// The select list that fills the raw table from an S3 table, an expression with its alias a stored column.
-    fn load_select(&self, raw: &Table) -> Vec<String> {
-        load_select(self.dataset, self.spec, raw).into_iter().map(|(_, expression)| expression).collect()
     }
 
     /// The table each server holds, and the one that reads and writes all of them.

@@ -9,8 +9,8 @@
 //!   only when its connection runs the next one.
 //! - A stream gives every block as a document of its own in the wanted format; [`super::blocks`] joins them. Formats that
 //!   cannot be joined (JSON, Parquet, …) and statements other than SELECT are answered in one piece.
-//! - Before the process ends every connection is closed, by an exit handler at the latest: libchdb's threads crash
-//!   otherwise while its static objects are destroyed.
+//! - A process that has loaded libchdb ends by an exit handler of ours ([`exit`]): libchdb's threads crash where its static
+//!   objects are destroyed under them.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -19,7 +19,7 @@ use std::{
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -36,6 +36,7 @@ use uuid::Uuid;
 use super::{
     BatchStream, Capabilities, Engine, EngineError, QueryOptions, QuerySummary, Session,
     blocks::Joiner,
+    exit,
     library::{self, Library, OwnedResult, RawConnection},
     lock::DirectoryLock,
     native_format::{self, Columns, NativeReader},
@@ -92,7 +93,7 @@ impl Connection {
         if pointer.is_null() {
             return None;
         }
-        close_at_exit();
+        end_before_destructors(library);
         CONNECTIONS.lock().push(ConnectionState { pointer: pointer as usize, stream: 0 });
         Some(Self { library, pointer })
     }
@@ -166,48 +167,24 @@ impl Drop for Connection {
     }
 }
 
-/// Registers the handler that ends the process where a connection is still open when it exits. Handlers run in the reverse
-/// order of their registration, and libchdb goes on making static objects while it works: so it is registered again with the
-/// second connection, the fourth, the eighth, …
-fn close_at_exit() {
+/// Makes sure that the process ends by [`end_process`], before anything of libchdb is destroyed. Where the system does not
+/// let it come first for good (see [`exit`]), it is registered again with the second connection, the fourth, the eighth, …
+fn end_before_destructors(library: &'static Library) {
     static OPENED: AtomicU64 = AtomicU64::new(0);
-    if !(OPENED.fetch_add(1, Ordering::Relaxed) + 1).is_power_of_two() {
-        return;
-    }
-    // SAFETY: the handler is a function that lives as long as the process.
-    #[cfg(target_os = "linux")]
-    unsafe {
-        on_exit(leave_with, std::ptr::null_mut());
-    }
-    // SAFETY: as above.
-    #[cfg(not(target_os = "linux"))]
-    unsafe {
-        libc::atexit(leave);
+    static SURE: OnceLock<bool> = OnceLock::new();
+    let opened = OPENED.fetch_add(1, Ordering::Relaxed) + 1;
+    let inside = library.connect as *const std::ffi::c_void;
+    let sure = *SURE.get_or_init(|| exit::before_destructors(inside, end_process));
+    if !sure && opened > 1 && opened.is_power_of_two() {
+        exit::register(end_process);
     }
 }
 
-#[cfg(target_os = "linux")]
-unsafe extern "C" {
-    /// atexit with the exit status. <https://man7.org/linux/man-pages/man3/on_exit.3.html>
-    fn on_exit(handler: extern "C" fn(libc::c_int, *mut libc::c_void), argument: *mut libc::c_void) -> libc::c_int;
-}
-
-#[cfg(target_os = "linux")]
-extern "C" fn leave_with(status: libc::c_int, _argument: *mut libc::c_void) {
-    end_process(status);
-}
-
-#[cfg(not(target_os = "linux"))]
-extern "C" fn leave() {
-    end_process(2);
-}
-
-/// Cancels what runs and ends the process past the static destructors. Those that libchdb registered after this handler have
-/// run already, so that closing a connection now would crash, as would leaving it to the others; MergeTree is safe against
-/// an end without either. It works on a thread of its own: this one's thread-locals, libchdb's among them, are gone.
-fn end_process(status: libc::c_int) {
+/// Cancels what runs and ends the process past libchdb's destructors; MergeTree is safe against an end without a close. It
+/// works on a thread of its own: this one's thread-locals, libchdb's among them, may be gone.
+extern "C" fn end_process(status: libc::c_int) {
     if CONNECTIONS.try_lock().is_some_and(|connections| connections.is_empty()) {
-        return;
+        end_with(status);
     }
     let ending = std::thread::Builder::new().name("close".into()).spawn(move || {
         if let Some(warehouse) = OPEN.try_lock().and_then(|open| open.upgrade()) {
@@ -216,17 +193,30 @@ fn end_process(status: libc::c_int) {
             std::mem::forget(warehouse);
         }
         let finished = CALLS.try_write_for(EXIT_WAIT).map(std::mem::forget).is_some();
-        let status = match (finished, interrupted()) {
+        end_with(match (finished, interrupted()) {
             (_, true) => interrupt::EXIT_CODE.into(),
             (true, false) => status,
-            (false, false) => 2,
-        };
-        // SAFETY: ends the process.
-        unsafe { libc::_exit(status) }
+            (false, false) => {
+                if status == 0 {
+                    2
+                } else {
+                    status
+                }
+            }
+        })
     });
     if let Ok(ending) = ending {
         // It does not come back but by a panic, which has said so.
         let _ = ending.join();
+    }
+    end_with(status)
+}
+
+fn end_with(status: libc::c_int) -> ! {
+    // SAFETY: what C code has printed is written, then the process ends.
+    unsafe {
+        libc::fflush(std::ptr::null_mut());
+        libc::_exit(status)
     }
 }
 

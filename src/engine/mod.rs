@@ -8,6 +8,7 @@ mod column_type;
 #[cfg(test)]
 mod conformance;
 mod error;
+mod exit;
 mod http;
 mod install;
 mod library;

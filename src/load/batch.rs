@@ -18,7 +18,7 @@ use crate::{
     schema::{Relation, SchemaObject, Table},
 };
 
-use super::{LoadError, LoadLedger, LoadRecord, LoadState};
+use super::{LoadError, LoadLedger, LoadRecord, LoadState, ledger::Note};
 
 /// Objects in one statement: enough that the statement's own cost does not matter, few enough to show progress and to
 /// find the one that fails.
@@ -56,6 +56,8 @@ pub struct LoadReport {
     pub skipped: u64,
     /// Rows of another version of the object, or of an interrupted load, were removed first.
     pub replaced: u64,
+    /// Objects that are not what was loaded under their key: a queue does not see that (queue mode only).
+    pub changed: Vec<String>,
     pub failed: Vec<(String, String)>,
     pub elapsed: Duration,
 }
@@ -74,6 +76,8 @@ pub struct Loader {
     pub raw_database: String,
     /// The Silver bucket's name, which begins every `_path`.
     pub bucket: String,
+    /// `host:port` of the Keeper, where chpipe can reach it by itself.
+    pub keeper: Option<String>,
 }
 
 /// The tables of a dataset as they are.
@@ -158,11 +162,11 @@ impl Loader {
         progress: &dyn LoadProgress,
     ) -> Result<(), LoadError> {
         let query_id = format!("chpipe-load-{}", uuid::Uuid::new_v4().simple());
-        self.ledger.record(session, dataset, objects, LoadState::Loading, &query_id, "")?;
+        self.ledger.record(session, dataset, objects, LoadState::Loading, note(&query_id, ""))?;
         match self.insert(session, target, objects, &query_id) {
             Ok(()) => {
                 self.ledger.record_batches(session, objects)?;
-                self.ledger.record(session, dataset, objects, LoadState::Loaded, &query_id, "")?;
+                self.ledger.record(session, dataset, objects, LoadState::Loaded, note(&query_id, ""))?;
                 let rows = objects.iter().map(|object| object.rows).sum();
                 report.objects += objects.len() as u64;
                 report.rows += rows;
@@ -174,7 +178,7 @@ impl Loader {
             Err(Failure::Objects(reason)) => {
                 self.remove(session, target, objects, dataset)?;
                 if let [object] = objects {
-                    self.ledger.record(session, dataset, objects, LoadState::Failed, &query_id, &reason)?;
+                    self.ledger.record(session, dataset, objects, LoadState::Failed, note(&query_id, &reason))?;
                     progress.failed(dataset, &object.key, &reason);
                     report.failed.push((object.key.clone(), reason));
                     return Ok(());
@@ -292,8 +296,25 @@ impl Loader {
                 column: column.to_owned(),
                 dataset: name.clone(),
             };
-            if raw.column(renamed).is_none() && !load.spec.drop.contains(renamed) {
-                return Err(missing(&raw, renamed));
+            match raw.column(renamed) {
+                None if load.spec.drop.contains(renamed) => {}
+                None => return Err(missing(&raw, renamed)),
+                Some(target) => {
+                    let pinned = load.spec.columns.get(renamed);
+                    let pinned = pinned.is_some_and(|spec| spec.kind.is_some() || spec.nullable.is_some());
+                    let (found, kind) =
+                        (column.kind.clone().not_low_cardinality(), target.kind.clone().not_low_cardinality());
+                    // What does not fit would arrive as another value, or as a default in the place of NULL.
+                    if !pinned && found != kind && !found.widens_to(&kind) {
+                        return Err(LoadError::NarrowColumn {
+                            table: raw.name.plain(),
+                            column: renamed.clone(),
+                            kind: target.kind.to_string(),
+                            found: column.kind.to_string(),
+                            dataset: name.clone(),
+                        });
+                    }
+                }
             }
             if ext_table.column(&column.name).is_none() {
                 return Err(missing(&ext_table, &column.name));
@@ -303,9 +324,14 @@ impl Loader {
         Ok(Target { raw, ext, columns })
     }
 
-    fn path(&self, key: &str) -> String {
+    /// The key as `_path` has it.
+    pub(super) fn path(&self, key: &str) -> String {
         format!("{}/{key}", self.bucket)
     }
+}
+
+fn note<'a>(query_id: &'a str, reason: &'a str) -> Note<'a> {
+    Note { mode: "batch", query_id, reason }
 }
 
 /// Why an insert failed.

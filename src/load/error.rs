@@ -13,6 +13,8 @@ pub enum LoadError {
     Ddl(#[from] DdlError),
     #[error("`{table}` does not exist")]
     NoTable { table: String },
+    #[error("there is no queue `{table}`")]
+    NoQueue { table: String },
     #[error("`{table}` has no column `{column}`, which files of `{dataset}` have")]
     NoColumn { table: String, column: String, dataset: String },
     #[error("no object of Silver matches `{key}`")]
@@ -23,6 +25,12 @@ pub enum LoadError {
     Mode { mode: String },
     #[error("queue mode needs a ZooKeeper or Keeper, and this warehouse has none")]
     NoKeeper,
+    #[error("cannot ask the Keeper at `{address}`")]
+    Keeper { address: String, source: std::io::Error },
+    #[error("the queue `{table}` is not made for the files of `{dataset}` as they are now")]
+    OldQueue { table: String, dataset: String },
+    #[error("column `{column}` of `{table}` is {kind} and cannot hold the {found} of `{dataset}`'s files")]
+    NarrowColumn { table: String, column: String, kind: String, found: String, dataset: String },
     #[error("interrupted; the next `chpipe load` goes on")]
     Interrupted,
 }
@@ -33,10 +41,14 @@ impl LoadError {
             Self::Engine(error) => error.hint(),
             Self::Migrate(error) => error.hint(),
             Self::Ddl(error) => error.hint(),
-            Self::NoTable { .. } | Self::NoColumn { .. } => Some("run `chpipe migrate` first".into()),
+            Self::NoTable { .. } | Self::NoColumn { .. } | Self::NarrowColumn { .. } => {
+                Some("run `chpipe migrate` first".into())
+            }
+            Self::OldQueue { .. } => Some("run `chpipe migrate --queue` first".into()),
+            Self::NoQueue { .. } => Some("make the queues with `chpipe migrate --queue`".into()),
             Self::NoObject { .. } => Some("`chpipe load status` lists the objects".into()),
             Self::Mode { .. } => Some("use `batch` or `queue`".into()),
-            Self::NoKeeper => Some("name one: CHPIPE_ZOOKEEPER=host:2181, or `zookeeper` in [engine] of chpipe.toml; or load with `--mode batch`".into()),
+            Self::NoKeeper => Some("name one: CHPIPE_ZOOKEEPER=host:2181, or `zookeeper` in [engine] of chpipe.toml (on a server, also give the user SELECT on system.zookeeper); or load with `--mode batch`".into()),
             _ => None,
         }
     }

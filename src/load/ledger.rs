@@ -46,6 +46,17 @@ pub struct LoadRecord {
     pub recorded_at: String,
 }
 
+/// What goes with a state.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Note<'a> {
+    /// `batch` or `queue`.
+    pub mode: &'a str,
+    /// The statement that brings the rows.
+    pub query_id: &'a str,
+    /// Why it failed.
+    pub reason: &'a str,
+}
+
 /// The ledger of one warehouse.
 #[derive(Debug, Clone)]
 pub struct LoadLedger {
@@ -112,22 +123,22 @@ impl LoadLedger {
         dataset: &str,
         objects: &[LoadObject],
         state: LoadState,
-        query_id: &str,
-        reason: &str,
+        note: Note<'_>,
     ) -> Result<(), LoadError> {
         let values: Vec<String> = objects
             .iter()
             .map(|object| {
                 format!(
-                    "({}, {}, {}, {}, {}, '{}', 'batch', {}, {}, {})",
+                    "({}, {}, {}, {}, {}, '{}', {}, {}, {}, {})",
                     quote_string(dataset),
                     quote_string(&object.key),
                     quote_string(&object.etag),
                     object.bytes,
                     object.rows,
                     state.as_str(),
-                    quote_string(reason),
-                    quote_string(query_id),
+                    quote_string(note.mode),
+                    quote_string(note.reason),
+                    quote_string(note.query_id),
                     quote_string(&self.run_id),
                 )
             })

@@ -4,8 +4,11 @@
 
 mod batch;
 mod error;
+mod keeper;
 mod ledger;
+mod queue;
 
 pub use batch::{DatasetLoad, LoadObject, LoadProgress, LoadReport, Loader};
 pub use error::LoadError;
-pub use ledger::{LoadLedger, LoadRecord, LoadState};
+pub use ledger::{LoadLedger, LoadRecord, LoadState, Note};
+pub use queue::QueueOutcome;

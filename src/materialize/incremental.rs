@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{
     Batch, Materialization, MaterializeError, Model, Outcome, build,
     build::{insert_query, ordered_query, select_from, temporary_relation},
-    schema_change,
+    in_place, schema_change,
 };
 use crate::{
     adapter::{Adapter, ColumnInfo, RelationInfo, settings_list},
@@ -27,6 +27,8 @@ enum Strategy {
     Append,
     /// Instead of those with the same key: DELETE and INSERT.
     DeleteInsert { key: String, predicates: Vec<String> },
+    /// Instead of those of an interval of time.
+    ReplaceRange { range: Vec<String> },
     /// Instead of the partitions they fall in.
     InsertOverwrite,
     /// Instead of those with the same key, in a whole new table.
@@ -79,10 +81,13 @@ impl Strategy {
             "microbatch" => {
                 let mut predicates = predicates;
                 if let Some(batch) = batch {
-                    predicates.push(format!("{} >= toDateTime64('{}', 6, 'UTC')", batch.event_time, batch.start));
-                    predicates.push(format!("{} < toDateTime64('{}', 6, 'UTC')", batch.event_time, batch.end));
+                    predicates.extend(batch.predicates());
                 }
-                Ok(Self::DeleteInsert { key, predicates })
+                match (key.is_empty(), predicates.is_empty()) {
+                    (true, true) => Ok(Self::Append),
+                    (true, false) => Ok(Self::ReplaceRange { range: predicates }),
+                    (false, _) => Ok(Self::DeleteInsert { key, predicates }),
+                }
             }
             _ => Ok(Self::DeleteInsert { key, predicates }),
         }
@@ -118,12 +123,17 @@ impl Materialization for Incremental {
         build::run_sql_header(model, adapter)?;
         let wanted = build::query_columns(model, adapter)?;
         let policy = model.config().on_schema_change();
-        let notes = schema_change::apply(model, adapter, &existing, &wanted, "on_schema_change", policy)?;
+        let mut notes = schema_change::apply(model, adapter, &existing, &wanted, "on_schema_change", policy)?;
+        notes.extend(in_place::apply(model, adapter, &existing)?);
         let rows = match &strategy {
             Strategy::Append => append(model, adapter, &existing, &wanted)?,
             Strategy::DeleteInsert { key, predicates } => {
                 let new_data = collect(model, adapter, &existing, &wanted, false)?;
                 replace_rows(model, adapter, &existing.relation, &new_data, key, predicates)?
+            }
+            Strategy::ReplaceRange { range } => {
+                let new_data = collect(model, adapter, &existing, &wanted, false)?;
+                replace_range(model, adapter, &existing.relation, &new_data, range)?
             }
             Strategy::InsertOverwrite => {
                 let new_data = collect(model, adapter, &existing, &wanted, true)?;
@@ -162,16 +172,57 @@ fn shared_columns(
     Ok((shared, query))
 }
 
+/// New rows beside the existing ones. Where partitions can be moved, the rows are collected first: a run that ends in the
+/// middle has then added nothing, or can be finished, instead of having inserted some of its blocks.
 fn append(
     model: &Model<'_>,
     adapter: &mut Adapter,
     existing: &RelationInfo,
     wanted: &[ColumnInfo],
 ) -> Result<Option<u64>, MaterializeError> {
+    if takes_partitions(adapter, existing)? {
+        let new_data = collect(model, adapter, existing, wanted, true)?;
+        let rows = adapter.count(&new_data)?;
+        move_partitions(adapter, &existing.relation, &new_data)?;
+        return Ok(Some(rows));
+    }
     let (columns, query) = shared_columns(model, adapter, existing, wanted)?;
     let settings = settings_list(model.config().query_settings());
     let summary = insert_query(adapter, &existing.relation, &columns, &query, &settings)?;
     Ok(summary.written_rows)
+}
+
+/// Whether rows may arrive as whole partitions: materialized views see inserts only, and replicated tables would have to
+/// share a path.
+fn takes_partitions(adapter: &mut Adapter, existing: &RelationInfo) -> Result<bool, MaterializeError> {
+    if !existing.is_merge_tree() || existing.engine.starts_with("Replicated") || existing.engine.starts_with("Shared") {
+        return Ok(false);
+    }
+    let sql = format!(
+        "SELECT length(dependencies_table) FROM system.tables WHERE database = {} AND name = {}",
+        quote_string(&existing.relation.schema),
+        quote_string(&existing.relation.identifier)
+    );
+    Ok(adapter.number(&sql)? == 0)
+}
+
+/// Moves everything; a partition that was moved is no longer in `new_data`, so doing it again moves the rest.
+fn move_partitions(adapter: &mut Adapter, relation: &Relation, new_data: &Relation) -> Result<(), MaterializeError> {
+    for partition in partitions(adapter, new_data)? {
+        adapter.alter(new_data, &[format!("MOVE PARTITION ID {partition} TO TABLE {relation}")])?;
+    }
+    adapter.drop_relation(new_data)?;
+    Ok(())
+}
+
+/// The ids of a table's partitions, as literals.
+fn partitions(adapter: &mut Adapter, relation: &Relation) -> Result<Vec<String>, MaterializeError> {
+    let sql = format!(
+        "SELECT DISTINCT partition_id FROM system.parts WHERE active AND database = {} AND table = {} ORDER BY 1",
+        quote_string(&relation.schema),
+        quote_string(&relation.identifier)
+    );
+    Ok(adapter.rows(&sql)?.into_iter().flatten().flatten().map(|id| quote_string(&id)).collect())
 }
 
 /// Collects the new rows in a table of the existing one's columns; its last step is a RENAME, so a table under the final
@@ -183,8 +234,9 @@ fn collect(
     wanted: &[ColumnInfo],
     same_layout: bool,
 ) -> Result<Relation, MaterializeError> {
-    let collecting = temporary_relation(model.relation, model.invocation, "new");
-    let complete = new_data_relation(model.relation, model.invocation);
+    let purpose = model.batch.map(|batch| batch.name.as_str()).unwrap_or_default();
+    let collecting = temporary_relation(model.relation, model.invocation, &format!("new{purpose}"));
+    let complete = new_data_relation(model.relation, model.invocation, purpose);
     adapter.drop_relation(&collecting)?;
     adapter.drop_relation(&complete)?;
     // Partitions can only be moved between tables of the same layout.
@@ -198,8 +250,9 @@ fn collect(
     Ok(complete)
 }
 
-fn new_data_relation(relation: &Relation, invocation: &str) -> Relation {
-    let mut new_data = relation.with_identifier(format!("{}{NEW_DATA_MARK}{invocation}", relation.identifier));
+fn new_data_relation(relation: &Relation, invocation: &str, purpose: &str) -> Relation {
+    let purpose = if purpose.is_empty() { String::new() } else { format!("_{purpose}") };
+    let mut new_data = relation.with_identifier(format!("{}{NEW_DATA_MARK}{invocation}{purpose}", relation.identifier));
     new_data.kind = Some(RelationKind::Table);
     new_data
 }
@@ -234,6 +287,23 @@ fn replace_rows(
     Ok(Some(rows))
 }
 
+/// Deletes the rows of an interval, then inserts the new ones. Doing it again changes nothing.
+fn replace_range(
+    model: &Model<'_>,
+    adapter: &mut Adapter,
+    relation: &Relation,
+    new_data: &Relation,
+    range: &[String],
+) -> Result<Option<u64>, MaterializeError> {
+    let rows = adapter.count(new_data)?;
+    let settings = settings_list(model.config().query_settings());
+    let values = json!({"relation": relation.render(), "range": range, "settings": settings});
+    adapter.run_ddl("materialize/delete_range.sql", values)?;
+    copy_rows(adapter, relation, new_data, &settings)?;
+    adapter.drop_relation(new_data)?;
+    Ok(Some(rows))
+}
+
 fn copy_rows(
     adapter: &mut Adapter,
     relation: &Relation,
@@ -250,13 +320,7 @@ fn copy_rows(
 
 /// Replaces the partitions that the new rows fall in. Doing it again changes nothing.
 fn replace_partitions(adapter: &mut Adapter, relation: &Relation, new_data: &Relation) -> Result<(), MaterializeError> {
-    let sql = format!(
-        "SELECT DISTINCT partition_id FROM system.parts WHERE active AND database = {} AND table = {} ORDER BY 1",
-        quote_string(&new_data.schema),
-        quote_string(&new_data.identifier)
-    );
-    let partitions: Vec<String> =
-        adapter.rows(&sql)?.into_iter().flatten().flatten().map(|id| quote_string(&id)).collect();
+    let partitions = partitions(adapter, new_data)?;
     if partitions.is_empty() {
         return Ok(());
     }
@@ -319,16 +383,23 @@ pub fn recover(model: &Model<'_>, adapter: &mut Adapter, leftovers: &[Relation])
     let mut finished = false;
     for leftover in leftovers.iter().filter(|leftover| leftover.identifier.starts_with(&prefix)) {
         let live = adapter.relation(model.relation)?.filter(RelationInfo::is_table);
-        match (live, Strategy::of(model.config(), None, adapter)) {
-            (Some(live), Ok(Strategy::DeleteInsert { key, predicates })) => {
+        // Which interval a microbatch was about is not known any more; its rows are computed again.
+        let batch = model.config().incremental_strategy() == Some("microbatch");
+        let strategy = if batch { None } else { Strategy::of(model.config(), None, adapter).ok() };
+        match (live, strategy) {
+            (Some(live), Some(Strategy::DeleteInsert { key, predicates })) => {
                 replace_rows(model, adapter, &live.relation, leftover, &key, &predicates)?;
                 finished = true;
             }
-            (Some(live), Ok(Strategy::Legacy { key })) => {
+            (Some(live), Some(Strategy::Append)) => {
+                move_partitions(adapter, &live.relation, leftover)?;
+                finished = true;
+            }
+            (Some(live), Some(Strategy::Legacy { key })) => {
                 rebuild_with(model, adapter, &live, leftover, &key)?;
                 finished = true;
             }
-            (Some(live), Ok(Strategy::InsertOverwrite)) => {
+            (Some(live), Some(Strategy::InsertOverwrite)) => {
                 replace_partitions(adapter, &live.relation, leftover)?;
                 adapter.drop_relation(leftover)?;
                 finished = true;

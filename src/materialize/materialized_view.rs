@@ -2,6 +2,8 @@
 //! alone that writes into another model's table. Views are changed in place (MODIFY QUERY), so nothing inserted meanwhile
 //! is missed; where one has to be made, it is made before the rows that are already there are read.
 
+use std::collections::BTreeSet;
+
 use regex::Regex;
 use serde_json::{Value, json};
 
@@ -163,12 +165,19 @@ impl Views<'_> {
     }
 
     /// Reads what is already in the sources. A refreshable view does that itself.
-    fn catch_up(&self, adapter: &mut Adapter, target: &Relation, query: &str) -> Result<Option<u64>, MaterializeError> {
+    fn catch_up(
+        &self,
+        adapter: &mut Adapter,
+        target: &Relation,
+        query: &str,
+        filter: &[String],
+    ) -> Result<Option<u64>, MaterializeError> {
         if !self.catchup || self.model.empty {
             return Ok(Some(0));
         }
-        let settings = settings_list(self.model.config().query_settings());
+        let mut settings = settings_list(self.model.config().query_settings());
         let columns = adapter.query_columns(query, &settings)?;
+        settings.extend_from_slice(filter);
         let names: Vec<String> = columns.into_iter().map(|column| column.name).collect();
         Ok(insert_query(adapter, target, &names, query, &settings)?.written_rows)
     }
@@ -252,7 +261,7 @@ fn into_external_target(
                 adapter.drop_relation(&existing.relation)?;
             }
             views.create(adapter, &relation, &target.relation, query)?;
-            rows = views.catch_up(adapter, &target.relation, query)?;
+            rows = views.catch_up(adapter, &target.relation, query, &[])?;
         }
     }
     Ok(Outcome::of(&relation, rows))
@@ -285,6 +294,13 @@ fn into_own_target(model: &Model<'_>, adapter: &mut Adapter) -> Result<Outcome, 
                 }
                 outcome.relations.push(relation);
             }
+            for view in feeding_views(adapter, &target)? {
+                if !outcome.relations.iter().any(|relation| relation.render() == view.relation.render()) {
+                    outcome
+                        .notes
+                        .push(format!("{} also writes into it and is none of the model's views", view.relation));
+                }
+            }
         }
         existing => {
             outcome.rows = deploy(model, adapter, &views, &target, existing.as_ref())?;
@@ -305,7 +321,14 @@ fn target_columns(
     build::query_columns(&first, adapter)
 }
 
-/// Makes the target aside, with what the sources hold, and puts it in place.
+/// How often a deployment is tried while rows arrive just in the moment of the switch.
+const ATTEMPTS: usize = 5;
+
+/// Makes the target aside, with what the sources hold, and puts it in place; no row is missed and none counted twice.
+///
+/// The rows to read are named by the parts they are in, with merges stopped, so that what was read is known exactly. The
+/// switch (target and views in place) is over in milliseconds; if a part arrived or an insert was under way meanwhile,
+/// nobody can tell which views saw it, and the whole is done again.
 fn deploy(
     model: &Model<'_>,
     adapter: &mut Adapter,
@@ -313,31 +336,227 @@ fn deploy(
     target: &Relation,
     existing: Option<&RelationInfo>,
 ) -> Result<Option<u64>, MaterializeError> {
+    let reads_itself = views.refresh.is_some() || !views.catchup || model.empty;
+    let mut sources = if reads_itself { Vec::new() } else { trigger_tables(model, adapter, views)? };
+    let mut existing = existing.cloned();
+    let mut stopped = Vec::new();
+    for source in &sources {
+        match adapter.execute(&format!("SYSTEM STOP MERGES {source}")) {
+            Ok(_) => stopped.push(source.clone()),
+            // ACCESS_DENIED: without it parts cannot be told apart, and what is there is read as it is.
+            Err(error) if error.code() == Some(497) => {
+                tracing::warn!(%source, "no right to stop merges: rows inserted during the deployment may be missed");
+                sources.clear();
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let mut deployed = Ok(None);
+    for _ in 0..ATTEMPTS {
+        deployed = deploy_once(model, adapter, views, target, existing.as_ref(), &sources);
+        if !matches!(deployed, Ok(None)) {
+            break;
+        }
+        existing = adapter.relation(target)?;
+    }
+    for source in &stopped {
+        // The source's own merges must go on whatever became of the model.
+        let _ = adapter.execute(&format!("SYSTEM START MERGES {source}"));
+    }
+    match deployed? {
+        Some(rows) => Ok(rows),
+        None => Err(MaterializeError::Unsupported(format!(
+            "rows are inserted into {} all the time, so {target} could not be made without missing or doubling some; pause the inserts for a second",
+            sources.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        ))),
+    }
+}
+
+/// `None`: something arrived in the moment of the switch.
+#[expect(clippy::option_option, reason = "the inner one is what the engine does not tell")]
+fn deploy_once(
+    model: &Model<'_>,
+    adapter: &mut Adapter,
+    views: &Views<'_>,
+    target: &Relation,
+    existing: Option<&RelationInfo>,
+    sources: &[Relation],
+) -> Result<Option<Option<u64>>, MaterializeError> {
     let aside = temporary_relation(model.relation, model.invocation, "");
     adapter.drop_relation(&aside)?;
     let columns = target_columns(model, adapter, views)?;
     let spec = TableSpec::new(model.source(), &columns, adapter.options())?;
     create_table(adapter, &aside, &spec)?;
+    let mut seen = BTreeSet::new();
     let mut rows = Some(0u64);
-    if views.refresh.is_none() {
-        for query in &views.queries {
-            let written = views.catch_up(adapter, &aside, &query.query)?;
-            rows = rows.zip(written).map(|(rows, written)| rows + written);
+    if sources.is_empty() {
+        if views.refresh.is_none() {
+            for query in &views.queries {
+                let written = views.catch_up(adapter, &aside, &query.query, &[])?;
+                rows = rows.zip(written).map(|(rows, written)| rows + written);
+            }
         }
-    }
-    for query in &views.queries {
-        let mut relation = views.relation(target, query);
-        if let Some(live) = adapter.relation(&relation)? {
-            relation.kind = Some(live.kind());
-            adapter.drop_relation(&relation)?;
+    } else {
+        for _ in 0..1_000 {
+            let new: Vec<(Relation, String)> =
+                active_parts(adapter, sources)?.into_iter().filter(|part| !seen.contains(part)).collect();
+            if new.is_empty() && inserts_under_way(adapter, sources)? == 0 {
+                break;
+            }
+            if new.is_empty() {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                continue;
+            }
+            for query in &views.queries {
+                let written = views.catch_up(adapter, &aside, &query.query, &part_filter(sources, &new))?;
+                rows = rows.zip(written).map(|(rows, written)| rows + written);
+            }
+            seen.extend(new);
         }
     }
     build::put_in_place(model, adapter, &aside, existing)?;
     for query in &views.queries {
         let relation = views.relation(target, query);
-        views.create(adapter, &relation, target, &query.query)?;
+        match adapter.relation(&relation)? {
+            Some(live) if is_same_kind(&live, views, target) => views.modify(adapter, &live, &query.query)?,
+            other => {
+                if let Some(other) = other {
+                    adapter.drop_relation(&other.relation)?;
+                }
+                views.create(adapter, &relation, target, &query.query)?;
+            }
+        }
     }
-    Ok(rows)
+    let arrived = inserts_under_way(adapter, sources)? > 0
+        || active_parts(adapter, sources)?.iter().any(|part| !seen.contains(part));
+    Ok((sources.is_empty() || !arrived).then_some(rows))
+}
+
+/// Whether an existing view can become the wanted one by MODIFY QUERY and MODIFY REFRESH.
+fn is_same_kind(live: &RelationInfo, views: &Views<'_>, target: &Relation) -> bool {
+    let appends = views.refresh.as_deref().is_some_and(|clause| clause.ends_with(" APPEND"));
+    live.kind() == RelationKind::MaterializedView
+        && live.is_refreshable() == views.refresh.is_some()
+        && live.refresh_appends() == appends
+        && live.target().is_some_and(|live| live.render() == target.render())
+}
+
+/// The tables whose inserts the views see, as ClickHouse itself finds them: from views that exist for a moment. Only of the
+/// MergeTree family, since others have no parts to name.
+fn trigger_tables(
+    model: &Model<'_>,
+    adapter: &mut Adapter,
+    views: &Views<'_>,
+) -> Result<Vec<Relation>, MaterializeError> {
+    let target = temporary_relation(model.relation, model.invocation, "probe");
+    let mut probe = temporary_relation(model.relation, model.invocation, "probe_mv");
+    probe.kind = Some(RelationKind::MaterializedView);
+    adapter.drop_relation(&probe)?;
+    adapter.drop_relation(&target)?;
+    let columns = target_columns(model, adapter, views)?;
+    let spec = TableSpec {
+        columns: columns
+            .iter()
+            .map(|column| super::ColumnSpec {
+                name: column.quoted(),
+                data_type: column.data_type.clone(),
+                ..super::ColumnSpec::default()
+            })
+            .collect(),
+        engine: "Null".to_owned(),
+        ..TableSpec::default()
+    };
+    create_table(adapter, &target, &spec)?;
+    let mut sources = BTreeSet::new();
+    for query in &views.queries {
+        views.create(adapter, &probe, &target, &query.query)?;
+        let sql = format!(
+            "SELECT database, name FROM system.tables WHERE arrayExists((d, t) -> d = {} AND t = {}, dependencies_database, \
+             dependencies_table) AND engine LIKE '%MergeTree'",
+            quote_string(&probe.schema),
+            quote_string(&probe.identifier)
+        );
+        for row in adapter.rows(&sql)? {
+            let mut values = row.into_iter().map(Option::unwrap_or_default);
+            sources.insert(Relation::new(values.next().unwrap_or_default(), values.next().unwrap_or_default()));
+        }
+        adapter.drop_relation(&probe)?;
+    }
+    adapter.drop_relation(&target)?;
+    Ok(sources.into_iter().collect())
+}
+
+fn active_parts(adapter: &mut Adapter, sources: &[Relation]) -> Result<Vec<(Relation, String)>, MaterializeError> {
+    let mut parts = Vec::new();
+    for source in sources {
+        let sql = format!(
+            "SELECT name FROM system.parts WHERE active AND database = {} AND table = {}",
+            quote_string(&source.schema),
+            quote_string(&source.identifier)
+        );
+        parts.extend(adapter.rows(&sql)?.into_iter().flatten().flatten().map(|name| (source.clone(), name)));
+    }
+    Ok(parts)
+}
+
+/// Inserts into one of the tables that have not ended. What only reads them does not count.
+fn inserts_under_way(adapter: &mut Adapter, sources: &[Relation]) -> Result<u64, MaterializeError> {
+    if sources.is_empty() {
+        return Ok(0);
+    }
+    let conditions: Vec<String> = sources
+        .iter()
+        .map(|source| {
+            let (schema, identifier) = (regex::escape(&source.schema), regex::escape(&source.identifier));
+            let pattern = format!(
+                "(?i)insert\\s+into\\s+(table\\s+)?([`\"]?{schema}[`\"]?\\.)?[`\"]?{identifier}[`\"]?(\\s|\\(|$)"
+            );
+            format!("match(query, {})", quote_string(&pattern))
+        })
+        .collect();
+    let sql = format!(
+        "SELECT count() FROM system.processes WHERE query_kind IN ('Insert', 'AsyncInsertFlush') AND ({})",
+        conditions.join(" OR ")
+    );
+    Ok(adapter.number(&sql)?)
+}
+
+/// The setting that makes a query see these parts of the tables alone.
+fn part_filter(sources: &[Relation], parts: &[(Relation, String)]) -> Vec<String> {
+    let filters: Vec<String> = sources
+        .iter()
+        .map(|source| {
+            let names: Vec<String> =
+                parts.iter().filter(|(of, _)| of == source).map(|(_, name)| quote_string(name)).collect();
+            let condition = if names.is_empty() { "0".to_owned() } else { format!("_part IN ({})", names.join(", ")) };
+            format!(
+                "{}: {}",
+                quote_string(&format!("{}.{}", source.schema, source.identifier)),
+                quote_string(&condition)
+            )
+        })
+        .collect();
+    vec![format!("additional_table_filters = {{{}}}", filters.join(", "))]
+}
+
+/// The views that write into a table, by ClickHouse's own record.
+fn feeding_views(adapter: &mut Adapter, table: &Relation) -> Result<Vec<RelationInfo>, MaterializeError> {
+    let sql = format!(
+        "SELECT database, name FROM system.tables WHERE engine = 'MaterializedView' AND position(create_table_query, {}) > 0",
+        quote_string(&table.identifier)
+    );
+    let mut views = Vec::new();
+    for row in adapter.rows(&sql)? {
+        let mut values = row.into_iter().map(Option::unwrap_or_default);
+        let relation = Relation::new(values.next().unwrap_or_default(), values.next().unwrap_or_default());
+        if let Some(view) = adapter.relation(&relation)?
+            && view.target().is_some_and(|target| target.render() == table.render())
+        {
+            views.push(view);
+        }
+    }
+    Ok(views)
 }
 
 #[cfg(test)]

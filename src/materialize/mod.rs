@@ -4,9 +4,13 @@
 
 mod build;
 mod contract;
+mod dictionary;
+mod distributed;
 mod docs;
 mod error;
+mod external;
 mod grants;
+mod in_place;
 mod incremental;
 mod materialized_view;
 mod schema_change;
@@ -83,9 +87,22 @@ impl<'a> Model<'a> {
 /// One interval of a microbatch model, as ClickHouse reads times: `2024-03-02 00:00:00`, UTC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
+    /// Digits, for the names of temporary relations.
+    pub name: String,
     pub event_time: String,
     pub start: String,
     pub end: String,
+}
+
+impl Batch {
+    /// The conditions that a row is of this interval.
+    fn predicates(&self) -> [String; 2] {
+        let Self { event_time, start, end, .. } = self;
+        [
+            format!("{event_time} >= toDateTime64('{start}', 6, 'UTC')"),
+            format!("{event_time} < toDateTime64('{end}', 6, 'UTC')"),
+        ]
+    }
 }
 
 /// What a materialization did.
@@ -118,6 +135,10 @@ pub fn materialization(name: &str) -> Result<&'static dyn Materialization, Mater
         "table" => &table::Table,
         "incremental" => &incremental::Incremental,
         "materialized_view" => &materialized_view::MaterializedView,
+        "dictionary" => &dictionary::Dictionary,
+        "distributed_table" => &distributed::DistributedTable,
+        "distributed_incremental" => &distributed::DistributedIncremental,
+        "s3" | "s3queue" => &external::External,
         _ => return Err(MaterializeError::UnknownMaterialization { name: name.to_owned() }),
     })
 }

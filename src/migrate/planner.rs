@@ -59,6 +59,12 @@ pub fn make_plan(
         .map(|table| (SchemaObject::Table(table), &empty))
         .collect();
     for (dataset, spec) in wanted.datasets {
+        if !dataset.has_columns() {
+            planner.notes.push(format!(
+                "{} has no file below {} yet: the tables over its files are made with the first one",
+                dataset.name, dataset.prefix
+            ));
+        }
         for object in wanted_objects(dataset, spec, wanted.options)? {
             objects.push((object, spec));
         }

@@ -80,6 +80,9 @@ impl Application<'_> {
         let patch = adapter.capabilities().lightweight_update && self.has_block_columns(adapter)?;
         let settings: &[&str] = if patch { &["lightweight_delete_mode = 'lightweight_update'"] } else { &[] };
         adapter.run_ddl("snapshot/delete_closed.sql", self.values(&[("settings", json!(settings))]))?;
+        if self.plan.removes {
+            adapter.run_ddl("snapshot/delete_removed.sql", self.values(&[("settings", json!(settings))]))?;
+        }
         Ok(())
     }
 
@@ -175,6 +178,7 @@ impl Application<'_> {
         values.insert("match".into(), json!(self.plan.matching));
         values.insert("open_partition".into(), json!(quote_string(OPEN_PARTITION)));
         values.insert("change_closes".into(), json!(CLOSES));
+        values.insert("change_removes".into(), json!(REMOVES));
         for (name, value) in more {
             values.insert((*name).to_owned(), value.clone());
         }
@@ -183,8 +187,9 @@ impl Application<'_> {
 }
 
 const CLOSES: &str = "`__dbt_change` IN ('close', 'delete')";
-const OPENS: &str = "`__dbt_change` NOT IN ('close', 'delete')";
-const ALL: &str = "1";
+const REMOVES: &str = "`__dbt_change` = 'remove'";
+const OPENS: &str = "`__dbt_change` NOT IN ('close', 'delete', 'remove')";
+const ALL: &str = "`__dbt_change` != 'remove'";
 
 /// Applies a complete staging table that an earlier process left behind. `false` where it is none of ours.
 pub(super) fn resume(staged: &RelationInfo, invocation: &str, adapter: &mut Adapter) -> Result<bool, SnapshotError> {

@@ -20,8 +20,8 @@ pub enum SnapshotError {
     NotASnapshot { relation: Relation, column: String },
     #[error("column `{column}` was {live} and is now {wanted}; {reason}")]
     Retyped { column: String, live: String, wanted: String, reason: String },
-    #[error("another invocation is changing {relation}")]
-    Busy { relation: Relation },
+    #[error("{relation} is being changed by {}", holder.as_deref().map_or_else(|| "another invocation".to_owned(), |holder| format!("invocation {holder}")))]
+    Busy { relation: Relation, holder: Option<String> },
     #[error("{relation} breaks the rules of a snapshot:\n{details}")]
     Invalid { relation: Relation, details: String },
 }

@@ -7,13 +7,18 @@ mod apply;
 mod column_types;
 mod error;
 mod expressions;
+mod history;
+mod preview;
 mod spec;
 mod stage;
+mod verify;
+
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use crate::{
-    adapter::{Adapter, ColumnInfo, RelationInfo},
+    adapter::{Adapter, ColumnInfo, LeaseError, LeaseHolder, RelationInfo},
     engine::quote_string,
     materialize::{TableSpec, create_table, insert_query, temporary_relation},
     project::{HardDeletes, Relation},
@@ -22,11 +27,14 @@ use crate::{
 use apply::Application;
 use column_types::{nullable, unwrap};
 use expressions::{RUN_TIME_TYPE, current_value, key_columns, open_partition_key, scd_id, time_literal};
-use stage::{SourceColumns, source_time, source_time_value};
+use history::History;
+use stage::{SourceColumns, Staged, source_time, source_time_value};
 
 pub use error::SnapshotError;
-pub use spec::{ApplyVariant, CheckColumns, MetaColumns, SnapshotConfig, SnapshotSpec, Strategy};
+pub use preview::{SampledChange, SnapshotPreview, preview};
+pub use spec::{ApplyVariant, CheckColumns, HistorySpec, MetaColumns, SnapshotConfig, SnapshotSpec, Strategy};
 pub use stage::ChangeCounts;
+pub use verify::{Rule, Violation, repair, verify};
 
 /// What a run of a snapshot did.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +48,8 @@ pub struct SnapshotOutcome {
     pub variant: Option<ApplyVariant>,
     pub columns_added: Vec<String>,
     pub created: bool,
+    /// Rows that late observations added, changed or removed.
+    pub history_rows: u64,
 }
 
 impl SnapshotOutcome {
@@ -50,6 +60,9 @@ impl SnapshotOutcome {
         response.insert("rows_changed".into(), json!(self.changed));
         response.insert("rows_deleted".into(), json!(self.deleted));
         response.insert("rows_unchanged".into(), json!(self.unchanged));
+        if self.history_rows > 0 {
+            response.insert("rows_history".into(), json!(self.history_rows));
+        }
         let variant = self.variant.map_or(if self.created { "create" } else { "none" }, ApplyVariant::as_str);
         response.insert("snapshot_apply".into(), json!(variant));
         response
@@ -83,7 +96,24 @@ fn next_run(
     live: RelationInfo,
     source: &SourceColumns,
 ) -> Result<SnapshotOutcome, SnapshotError> {
-    let mut staged = stage::stage(spec, adapter, &live, source)?;
+    let history = match &spec.history {
+        Some(history) => {
+            let columns: Vec<ColumnInfo> =
+                adapter.columns(&spec.relation)?.into_iter().filter(ColumnInfo::is_insertable).collect();
+            Some((History::of(spec, history, adapter, &columns)?, columns))
+        }
+        None => None,
+    };
+    let mut history_rows = 0;
+    if let Some((history, columns)) = &history {
+        let current = current_of(spec, columns);
+        if let Some(mut staged) = history.stage(adapter, &live, columns, source, current.as_deref())? {
+            history_rows = staged.counts.staged;
+            stage::commit(&mut staged, adapter)?;
+            apply_staged(&staged, live.clone(), spec, adapter)?;
+        }
+    }
+    let mut staged = stage::stage(spec, adapter, &live, source, history.as_ref().map(|(history, _)| history))?;
     let counts = staged.counts;
     let mut outcome = SnapshotOutcome {
         relation: spec.relation.clone(),
@@ -94,6 +124,7 @@ fn next_run(
         variant: None,
         columns_added: std::mem::take(&mut staged.columns_added),
         created: false,
+        history_rows,
     };
     if counts.staged == 0 && staged.plan.alter.is_empty() {
         adapter.drop_relation(&staged.relation)?;
@@ -101,6 +132,16 @@ fn next_run(
     }
     stage::commit(&mut staged, adapter)?;
     outcome.variant = Some(staged.plan.variant);
+    apply_staged(&staged, live, spec, adapter)?;
+    Ok(outcome)
+}
+
+fn apply_staged(
+    staged: &Staged,
+    live: RelationInfo,
+    spec: &SnapshotSpec<'_>,
+    adapter: &mut Adapter,
+) -> Result<(), SnapshotError> {
     let application = Application {
         plan: &staged.plan,
         staged: staged.relation.clone(),
@@ -108,8 +149,13 @@ fn next_run(
         repeated: false,
         invocation: spec.invocation,
     };
-    application.run(adapter)?;
-    Ok(outcome)
+    application.run(adapter)
+}
+
+/// The value of `valid_to` in open rows, as SQL; NULL where `None`.
+fn current_of(spec: &SnapshotSpec<'_>, columns: &[ColumnInfo]) -> Option<String> {
+    let column = columns.iter().find(|column| column.name == spec.names.valid_to)?;
+    spec.valid_to_current.as_deref().map(|current| current_value(current, &column.data_type))
 }
 
 /// Builds the table aside and gives it its name when it is complete.
@@ -122,7 +168,14 @@ fn first_run(
     let aside = temporary_relation(&spec.relation, spec.invocation, "");
     adapter.drop_relation(&aside)?;
     create_table(adapter, &aside, &table.spec)?;
-    let query = first_query(spec, adapter, source, &table)?;
+    let query = match &spec.history {
+        None => first_query(spec, adapter, source, &table)?,
+        Some(history) => {
+            let history = History::of(spec, history, adapter, &source.columns)?;
+            let open_until = open_until(&table);
+            history.first_query(adapter, source, &open_until, spec.hard_deletes == HardDeletes::NewRecord)?
+        }
+    };
     let mut names: Vec<String> = source.columns.iter().map(|column| column.name.clone()).collect();
     names.extend([
         spec.names.scd_id.clone(),
@@ -139,7 +192,7 @@ fn first_run(
         Ok(()) => {}
         Err(error) if error.code() == Some(57) => {
             adapter.drop_relation(&aside)?;
-            return Err(SnapshotError::Busy { relation: spec.relation.clone() });
+            return Err(SnapshotError::Busy { relation: spec.relation.clone(), holder: None });
         }
         Err(error) => return Err(error.into()),
     }
@@ -152,6 +205,7 @@ fn first_run(
         variant: None,
         columns_added: Vec::new(),
         created: true,
+        history_rows: 0,
     })
 }
 
@@ -168,7 +222,11 @@ fn first_table(
     adapter: &mut Adapter,
     source: &SourceColumns,
 ) -> Result<FirstTable, SnapshotError> {
-    let valid_from_type = source.updated_at_type.clone().unwrap_or_else(|| RUN_TIME_TYPE.to_owned());
+    let valid_from_type = match &spec.history {
+        // A history's times are moments, whatever the observations' own type is.
+        Some(_) => RUN_TIME_TYPE.to_owned(),
+        None => source.updated_at_type.clone().unwrap_or_else(|| RUN_TIME_TYPE.to_owned()),
+    };
     let bare_type = unwrap(&valid_from_type).0.to_owned();
     let valid_to_type = match &spec.valid_to_current {
         None => format!("Nullable({bare_type})"),
@@ -223,6 +281,10 @@ fn sortable_keys(spec: &SnapshotSpec<'_>, source: &SourceColumns) -> Option<Stri
     (plain && source.key_types.len() == spec.unique_key.len()).then(|| format!("({})", quoted.join(", ")))
 }
 
+fn open_until(table: &FirstTable) -> String {
+    table.current.clone().unwrap_or_else(|| format!("CAST(NULL AS {})", table.valid_to_type))
+}
+
 fn first_query(
     spec: &SnapshotSpec<'_>,
     adapter: &Adapter,
@@ -243,7 +305,7 @@ fn first_query(
         "scd_id": scd_id(spec, "String", &keys, &valid_from),
         "updated_at": valid_from,
         "valid_from": valid_from,
-        "valid_to": table.current.clone().unwrap_or_else(|| format!("CAST(NULL AS {})", table.valid_to_type)),
+        "valid_to": open_until(table),
         "is_deleted": spec.hard_deletes == HardDeletes::NewRecord,
     });
     Ok(adapter.templates().render("snapshot/first.sql", &values)?)
@@ -295,7 +357,7 @@ fn recover_one(relation: &Relation, invocation: &str, adapter: &mut Adapter) -> 
 ///
 /// # Errors
 /// A statement failed; the staging table stays for the next attempt.
-pub fn recover(invocation: &str, adapter: &mut Adapter) -> Result<Vec<Relation>, SnapshotError> {
+pub fn recover(holder: &LeaseHolder, adapter: &mut Adapter) -> Result<Vec<Relation>, SnapshotError> {
     let sql = format!(
         "SELECT database, name FROM system.tables WHERE endsWith(name, {}) AND comment != '' ORDER BY database, name",
         quote_string(stage::STAGED_SUFFIX)
@@ -303,12 +365,19 @@ pub fn recover(invocation: &str, adapter: &mut Adapter) -> Result<Vec<Relation>,
     let mut finished = Vec::new();
     for row in adapter.rows(&sql)? {
         let mut values = row.into_iter().map(Option::unwrap_or_default);
-        let relation = Relation::new(values.next().unwrap_or_default(), values.next().unwrap_or_default());
-        if let Some(staged) = adapter.relation(&relation)?
-            && apply::resume(&staged, invocation, adapter)?
+        let staged = Relation::new(values.next().unwrap_or_default(), values.next().unwrap_or_default());
+        let identifier = staged.identifier.trim_end_matches(stage::STAGED_SUFFIX).to_owned();
+        let snapshot = staged.with_identifier(identifier);
+        let _lease = match adapter.lease(&snapshot, holder, Duration::ZERO) {
+            Ok(lease) => lease,
+            // Whoever staged it is still at work.
+            Err(LeaseError::Held(_)) => continue,
+            Err(LeaseError::Adapter(error)) => return Err(error.into()),
+        };
+        if let Some(staged) = adapter.relation(&staged)?
+            && apply::resume(&staged, &holder.invocation, adapter)?
         {
-            let identifier = relation.identifier.trim_end_matches(stage::STAGED_SUFFIX).to_owned();
-            finished.push(relation.with_identifier(identifier));
+            finished.push(snapshot);
         }
     }
     Ok(finished)

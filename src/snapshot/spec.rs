@@ -34,6 +34,19 @@ pub struct SnapshotSpec<'a> {
     pub invocation: &'a str,
     /// How changes are applied, where the config says so.
     pub apply: Option<ApplyVariant>,
+    /// Observations that say what the versions were.
+    pub history: Option<HistorySpec>,
+}
+
+/// `history`: a relation with many observations per key over time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistorySpec {
+    /// As SQL: `` `f1`.`int_driver_entries` ``.
+    pub relation: String,
+    /// The column of the time of an observation.
+    pub observed_at: String,
+    /// The column of a period (a season): a key that is not observed in the next recorded one is closed when that begins.
+    pub close_when_absent_for: Option<String>,
 }
 
 /// How a new version is recognized.
@@ -138,6 +151,8 @@ pub struct SnapshotConfig {
     pub valid_to_current: Option<String>,
     pub names: MetaColumns,
     pub apply: Option<ApplyVariant>,
+    /// `relation` as it was written: the name of a model, or `database.table`.
+    pub history: Option<HistorySpec>,
 }
 
 impl SnapshotConfig {
@@ -181,8 +196,33 @@ impl SnapshotConfig {
             valid_to_current: config.get("dbt_valid_to_current").map(text),
             names: meta_columns(config)?,
             apply,
+            history: history(config)?,
         })
     }
+}
+
+fn history(config: &NodeConfig) -> Result<Option<HistorySpec>, SnapshotError> {
+    let Some(value) = config.get("history") else { return Ok(None) };
+    let Value::Object(map) = value else {
+        return Err(SnapshotError::config("history", "it is a mapping with `relation` and `observed_at`"));
+    };
+    for key in map.keys() {
+        if !matches!(key.as_str(), "relation" | "observed_at" | "close_when_absent_for") {
+            let reason = format!("`{key}` is none of relation, observed_at, close_when_absent_for");
+            return Err(SnapshotError::config("history", reason));
+        }
+    }
+    let required = |key: &str| {
+        map.get(key)
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+            .ok_or_else(|| SnapshotError::config("history", format!("`{key}` is missing")))
+    };
+    Ok(Some(HistorySpec {
+        relation: required("relation")?,
+        observed_at: required("observed_at")?,
+        close_when_absent_for: map.get("close_when_absent_for").and_then(Value::as_str).map(str::to_owned),
+    }))
 }
 
 fn text(value: &Value) -> String {

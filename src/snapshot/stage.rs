@@ -10,6 +10,7 @@ use super::{
     SnapshotError,
     column_types::{differs, holds, nullable, unwrap},
     expressions::{current_value, is_open, key_columns, matching, scd_id, time_literal},
+    history::History,
     spec::{ApplyVariant, CheckColumns, MetaColumns, SnapshotSpec, Strategy},
 };
 use crate::{
@@ -40,6 +41,8 @@ pub struct ChangeCounts {
     pub opened: u64,
     /// All staged rows.
     pub staged: u64,
+    /// Rows that go away: observations say that these versions never were.
+    pub removed: u64,
 }
 
 /// All that applying needs beside the staged rows; kept as JSON in the comment of their table, so that any later command can
@@ -55,6 +58,9 @@ pub(super) struct Plan {
     /// ALTER commands that come first; each may be repeated.
     pub(super) alter: Vec<String>,
     pub(super) matching: String,
+    /// Whether rows go away for good.
+    #[serde(default)]
+    pub(super) removes: bool,
 }
 
 impl Plan {
@@ -102,10 +108,12 @@ pub(super) fn stage(
     adapter: &mut Adapter,
     live: &RelationInfo,
     source: &SourceColumns,
+    history: Option<&History<'_>>,
 ) -> Result<Staged, SnapshotError> {
     let live_columns: Vec<ColumnInfo> =
         adapter.columns(&spec.relation)?.into_iter().filter(ColumnInfo::is_insertable).collect();
-    let changes = Changes::new(spec, adapter, live, &live_columns, source)?;
+    let mut changes = Changes::new(spec, adapter, live, &live_columns, source)?;
+    changes.history = history;
     let open = changes.is_open();
     let open_rows = adapter.number(&format!("SELECT count() FROM {} WHERE {open}", spec.relation))?;
 
@@ -118,6 +126,12 @@ pub(super) fn stage(
     names.push(CHANGE.to_owned());
     insert_query(adapter, &filling, &names, &query, &[])?;
     let counts = count(adapter, &filling)?;
+    if counts.inserted > 0
+        && spec.hard_deletes == HardDeletes::Invalidate
+        && source_updated_at(&spec.strategy).is_some()
+    {
+        changes.move_returned_keys(adapter, &filling)?;
+    }
     let columns_added: Vec<String> = changes.added().map(|column| column.name.clone()).collect();
     let plan = Plan {
         schema: spec.relation.schema.clone(),
@@ -127,6 +141,7 @@ pub(super) fn stage(
         variant: choose(spec, adapter, live, &live_columns, counts, open_rows)?,
         alter: changes.alter(),
         matching: matching(&spec.names, &changes.scd_id_type),
+        removes: false,
     };
     Ok(Staged { relation: filling, plan, counts, open_rows, columns_added })
 }
@@ -145,13 +160,13 @@ pub(super) fn commit(staged: &mut Staged, adapter: &mut Adapter) -> Result<(), S
         // TABLE_ALREADY_EXISTS: somebody else was faster.
         Err(error) if error.code() == Some(57) => {
             adapter.drop_relation(&staged.relation)?;
-            Err(SnapshotError::Busy { relation: staged.plan.relation() })
+            Err(SnapshotError::Busy { relation: staged.plan.relation(), holder: None })
         }
         Err(error) => Err(error.into()),
     }
 }
 
-fn count(adapter: &mut Adapter, staged: &Relation) -> Result<ChangeCounts, SnapshotError> {
+pub(super) fn count(adapter: &mut Adapter, staged: &Relation) -> Result<ChangeCounts, SnapshotError> {
     let sql = adapter.templates().render("snapshot/counts.sql", &json!({"staged": staged.render()}))?;
     let numbers: Vec<u64> = adapter
         .rows(&sql)?
@@ -167,6 +182,7 @@ fn count(adapter: &mut Adapter, staged: &Relation) -> Result<ChangeCounts, Snaps
         amended: number(3),
         opened: number(4),
         staged: number(5),
+        removed: number(6),
     })
 }
 
@@ -254,6 +270,7 @@ struct Changes<'a> {
     keys_can_be_null: bool,
     /// MODIFY commands for columns that got wider.
     widened: Vec<String>,
+    history: Option<&'a History<'a>>,
 }
 
 impl<'a> Changes<'a> {
@@ -284,6 +301,7 @@ impl<'a> Changes<'a> {
             is_deleted_type,
             keys_can_be_null: source.key_types.iter().any(|key| unwrap(key).1),
             widened: Vec::new(),
+            history: None,
         };
         changes.find_columns(adapter, live, source)?;
         if let Strategy::Check { columns: CheckColumns::These(names), .. } = &spec.strategy {
@@ -366,23 +384,16 @@ impl<'a> Changes<'a> {
     /// The table of staged rows: the snapshot's columns as they will be, and the kind of change.
     fn staging_table(&self) -> TableSpec {
         let names = &self.spec.names;
-        let column = |name: &str, data_type: &str| ColumnSpec {
-            name: quote_identifier(name),
-            data_type: data_type.to_owned(),
-            ..ColumnSpec::default()
-        };
-        let mut columns: Vec<ColumnSpec> =
-            self.columns.iter().map(|final_column| column(&final_column.name, &final_column.data_type)).collect();
-        columns.push(column(&names.scd_id, &self.scd_id_type));
-        columns.push(column(&names.updated_at, &self.updated_at_type));
-        columns.push(column(&names.valid_from, &self.valid_from_type));
-        columns.push(column(&names.valid_to, &self.valid_to_type));
-        if let Some(data_type) = &self.is_deleted_type {
-            columns.push(column(&names.is_deleted, data_type));
-        }
-        columns.push(column(CHANGE, "LowCardinality(String)"));
+        let data = self.columns.iter().map(|column| (column.name.as_str(), column.data_type.as_str()));
+        let meta = [
+            (names.scd_id.as_str(), self.scd_id_type.as_str()),
+            (&names.updated_at, &self.updated_at_type),
+            (&names.valid_from, &self.valid_from_type),
+            (&names.valid_to, &self.valid_to_type),
+        ];
+        let is_deleted = self.is_deleted_type.as_deref().map(|data_type| (names.is_deleted.as_str(), data_type));
         TableSpec {
-            columns,
+            columns: staging_columns(data.chain(meta).chain(is_deleted)),
             engine: "MergeTree".to_owned(),
             order_by: Some("tuple()".to_owned()),
             ..TableSpec::default()
@@ -455,11 +466,31 @@ impl<'a> Changes<'a> {
             "closed_at": format!("CAST({valid_from} AS {})", self.nullable_valid_to()),
             "open_until": open_until,
             "is_deleted": self.is_deleted_type.is_some(),
+            "when_new": self.when_new(),
             "has_changed": self.has_changed(&updated_at),
             "when_vanished": self.when_vanished(&names),
             "when_unchanged": if self.added().next().is_some() { "['amend']" } else { "CAST([] AS Array(String))" },
         });
         Ok(adapter.templates().render("snapshot/changes.sql", &values)?)
+    }
+
+    /// A key that was closed as deleted may come back with the time it had before; its new version must not reach into the
+    /// old one, so it begins with this run.
+    fn move_returned_keys(&self, adapter: &mut Adapter, staged: &Relation) -> Result<(), SnapshotError> {
+        let keys: Vec<String> = self.spec.unique_key.iter().map(|key| format!("({key})")).collect();
+        let values = json!({
+            "staged": staged.render(),
+            "relation": self.spec.relation.render(),
+            "names": self.spec.names.quoted(),
+            "keys": keys,
+            "is_open": self.is_open(),
+            "run_at": time_literal(self.spec.run_at),
+        });
+        let count = adapter.templates().render("snapshot/returned_count.sql", &values)?;
+        if adapter.number(&count)? > 0 {
+            adapter.run("snapshot/returned_move.sql", &values)?;
+        }
+        Ok(())
     }
 
     fn nullable_valid_to(&self) -> String {
@@ -474,6 +505,16 @@ impl<'a> Changes<'a> {
             columns.push(format!("'False' AS {}", quote_identifier(&self.spec.names.is_deleted)));
         }
         columns
+    }
+
+    /// A key that was observed is open or closed because of its observations.
+    fn when_new(&self) -> String {
+        match self.history {
+            Some(history) => {
+                format!("if({}, CAST([] AS Array(String)), ['insert'])", history.observed_condition())
+            }
+            None => "['insert']".to_owned(),
+        }
     }
 
     fn when_vanished(&self, names: &MetaColumns) -> String {
@@ -501,6 +542,8 @@ impl<'a> Changes<'a> {
                 let compared: Vec<String> = self
                     .columns
                     .iter()
+                    // What the observations decide is compared with them, not with the source's latest.
+                    .filter(|column| !self.history.is_some_and(|history| history.decides(&column.name)))
                     .filter(|column| match columns {
                         CheckColumns::All => true,
                         CheckColumns::These(these) => these.contains(&column.name),
@@ -534,6 +577,18 @@ fn without_custom_id<'a>(spec: &SnapshotSpec<'a>) -> SnapshotSpec<'a> {
         *scd_id = None;
     }
     spec
+}
+
+/// The columns of a staging table: these, and the kind of change.
+pub(super) fn staging_columns<'c>(columns: impl Iterator<Item = (&'c str, &'c str)>) -> Vec<ColumnSpec> {
+    columns
+        .chain(std::iter::once((CHANGE, "LowCardinality(String)")))
+        .map(|(name, data_type)| ColumnSpec {
+            name: quote_identifier(name),
+            data_type: data_type.to_owned(),
+            ..ColumnSpec::default()
+        })
+        .collect()
 }
 
 /// What a final column's value is, for each kind of change.

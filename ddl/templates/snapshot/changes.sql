@@ -63,7 +63,7 @@ ON
 {%- endfor %}
 ARRAY JOIN multiIf(
     source_data.`__dbt_present` = 0, {{ when_vanished }},
-    snapshotted_data.`__dbt_present` = 0, ['insert'],
+    snapshotted_data.`__dbt_present` = 0, {{ when_new }},
     {{ has_changed }}, ['close', 'update'],
     {{ when_unchanged }}
 ) AS `__dbt_change`

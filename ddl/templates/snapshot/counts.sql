@@ -4,5 +4,6 @@ SELECT
     countIf(`__dbt_change` = 'delete'),
     countIf(`__dbt_change` = 'amend'),
     countIf(`__dbt_change` IN ('insert', 'update', 'deleted')),
-    count()
+    count(),
+    countIf(`__dbt_change` = 'remove')
 FROM {{ staged }}

@@ -105,7 +105,15 @@ SETTINGS {{ settings | join(sep=", ") }}
     ),
     carried AS (
         SELECT
-            dated.*,
+{%- for key in keys %}
+            dated.`__dbt_key_{{ loop.index }}` AS `__dbt_key_{{ loop.index }}`,
+{%- endfor %}
+{%- for attribute in attributes %}
+            dated.{{ attribute.name }} AS {{ attribute.name }},
+{%- endfor %}
+            dated.`__dbt_from` AS `__dbt_from`,
+            dated.`__dbt_state` AS `__dbt_state`,
+            dated.`__dbt_limit` AS `__dbt_limit`,
 {%- for column in carried %}
             live.{{ column }} AS {{ column }},
 {%- endfor %}
@@ -118,7 +126,14 @@ SETTINGS {{ settings | join(sep=", ") }}
     ),
     wanted AS (
         SELECT
-            carried.* EXCEPT ({% for column in carried %}{{ column }}, {% endfor %}`__dbt_known`, `__dbt_carried`, `__dbt_limit`),
+{%- for key in keys %}
+            carried.`__dbt_key_{{ loop.index }}` AS `__dbt_key_{{ loop.index }}`,
+{%- endfor %}
+{%- for attribute in attributes %}
+            carried.{{ attribute.name }} AS {{ attribute.name }},
+{%- endfor %}
+            carried.`__dbt_from` AS `__dbt_from`,
+            carried.`__dbt_state` AS `__dbt_state`,
 {%- for column in carried %}
             multiIf(carried.`__dbt_known` = 1, carried.{{ column }}, earliest.`__dbt_present` = 1, earliest.{{ column }}, source_data.{{ column }}) AS {{ column }},
 {%- endfor %}

@@ -7,7 +7,7 @@ WITH
 {%- for key in keys %}
             {{ key }} AS `__dbt_key_{{ loop.index }}`,
 {%- endfor %}
-            tuple({% for attribute in attributes %}{{ attribute.name }}{% if not loop.last %}, {% endif %}{% endfor %}) AS `__dbt_values`,
+            tuple({% for attribute in attributes %}{{ attribute.name }}{% if not loop.last %}, {% endif %}{% endfor %}) AS `__dbt_seen`,
 {%- if period %}
             {{ period }} AS `__dbt_period`,
 {%- endif %}
@@ -50,8 +50,8 @@ WITH
         SELECT
             {{ key_list }},
             `__dbt_at`,
-            argMax(`__dbt_values`, toString(`__dbt_values`)) AS `__dbt_values`,
-            concat('1', toString(argMax(`__dbt_values`, toString(`__dbt_values`)))) AS `__dbt_state`
+            argMax(`__dbt_seen`, toString(`__dbt_seen`)) AS `__dbt_values`,
+            concat('1', toString(argMax(`__dbt_seen`, toString(`__dbt_seen`)))) AS `__dbt_state`
         FROM observations
         GROUP BY {{ key_list }}, `__dbt_at`
 {%- if period %}
@@ -59,7 +59,7 @@ WITH
         SELECT
             {{ key_list }},
             `__dbt_at`,
-            (SELECT any(`__dbt_values`) FROM observations) AS `__dbt_values`,
+            (SELECT any(`__dbt_seen`) FROM observations) AS `__dbt_values`,
             '0' AS `__dbt_state`
         FROM absences
 {%- endif %}

@@ -84,8 +84,9 @@ pub(super) fn run(worker: &NodeWorker<'_>, when: &str, results: &[NodeResult]) -
 fn run_one(worker: &NodeWorker<'_>, node: &Node, results: &[NodeResult]) -> Result<String, Failure> {
     let warehouse = &worker.prepared.main;
     let mut renderer = worker.compiler.renderer(node, Phase::Operation, Some(warehouse));
-    renderer.set("schemas", Value::from(schemas(worker)));
-    let pairs = schemas(worker).into_iter().map(|schema| Value::from(vec![String::new(), schema])).collect();
+    let schemas = schemas(worker, results);
+    renderer.set("schemas", Value::from(schemas.clone()));
+    let pairs = schemas.into_iter().map(|schema| Value::from(vec![String::new(), schema])).collect();
     renderer.set("database_schemas", Value::list(pairs));
     renderer.set("results", Value::from_json(&results_json(worker, results)));
     let source = Source { text: &node.raw_code, path: &node.original_file_path, first_line: node.raw_code_line };
@@ -99,14 +100,15 @@ fn run_one(worker: &NodeWorker<'_>, node: &Node, results: &[NodeResult]) -> Resu
     Ok(sql)
 }
 
-/// The databases of the selected nodes.
-fn schemas(worker: &NodeWorker<'_>) -> Vec<String> {
-    let mut schemas: Vec<String> = worker
-        .workspace
-        .manifest
-        .nodes
-        .values()
-        .filter(|node| node.resource_type.is_refable() && !node.is_ephemeral())
+/// The databases that relations were made in.
+fn schemas(worker: &NodeWorker<'_>, results: &[NodeResult]) -> Vec<String> {
+    let made =
+        |result: &&NodeResult| !matches!(result.status, NodeStatus::Error | NodeStatus::Fail | NodeStatus::Skipped);
+    let mut schemas: Vec<String> = results
+        .iter()
+        .filter(made)
+        .filter_map(|result| worker.workspace.manifest.nodes.get(&result.unique_id))
+        .filter(|node| node.resource_type.is_refable())
         .map(|node| node.schema.clone())
         .collect();
     schemas.sort();
@@ -114,9 +116,14 @@ fn schemas(worker: &NodeWorker<'_>) -> Vec<String> {
     schemas
 }
 
-/// `results` of on-run-end: each with its `node`, as dbt's objects have it.
+/// `results` of on-run-end: each with its `node`, as dbt's objects have it. Hooks that ran well are left out, as there.
 fn results_json(worker: &NodeWorker<'_>, results: &[NodeResult]) -> serde_json::Value {
-    let entries = results.iter().map(|result| {
+    let is_hook = |id: &str| {
+        let node = worker.workspace.manifest.nodes.get(id);
+        node.is_some_and(|node| node.resource_type == ResourceType::Operation)
+    };
+    let shown = results.iter().filter(|result| result.status.is_failure() || !is_hook(&result.unique_id));
+    let entries = shown.map(|result| {
         let mut entry = crate::schedule::result_json(result);
         if let Some(node) = worker.workspace.manifest.nodes.get(&result.unique_id) {
             entry["node"] = crate::project::node_json(node, None);

@@ -7,7 +7,7 @@ use chrono::Utc;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    printer::Printer,
+    printer::{Printer, table_text},
     project::{Node, ResourceType, Workspace},
     render::{Events, NodeContext, RenderError},
     schedule::{NodeResult, NodeStatus, Position},
@@ -45,6 +45,11 @@ impl<'a> Lines<'a> {
 
     pub(in crate::commands) fn warning(&self, text: &str) {
         self.printer.warning(text);
+    }
+
+    /// A table of results, with a line above it.
+    pub(in crate::commands) fn table(&self, header: &[&str], rows: &[Vec<String>]) {
+        self.note(&table_text(header, rows, &[]));
     }
 
     pub(super) fn concurrency(&self, threads: usize, target: &str) {

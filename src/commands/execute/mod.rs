@@ -1,8 +1,10 @@
 //! What run, test, build, snapshot and seed have in common: load, select, open, prepare schemas, run in graph order, write
 //! the artifacts, tell how it went.
 
+mod batches;
 mod hooks;
 mod lines;
+mod locate;
 mod model;
 mod node;
 mod prepare;
@@ -29,6 +31,7 @@ use crate::{
 
 pub(super) use lines::Lines;
 pub(super) use prepare::Prepared;
+pub(super) use snapshot::{dry_run, verify};
 
 /// What a command runs.
 pub(super) struct Plan<'a> {
@@ -41,6 +44,8 @@ pub(super) struct Plan<'a> {
     pub(super) tests_block: bool,
     /// Exactly these nodes, whatever the selection says (`retry`).
     pub(super) only: Option<Vec<String>>,
+    /// `--event-time-start` and `--event-time-end`.
+    pub(super) event_time: (Option<&'a str>, Option<&'a str>),
     /// For `invocation_args_dict` and run_results.json.
     pub(super) arguments: Map<String, Value>,
 }
@@ -51,6 +56,37 @@ pub(super) struct Plan<'a> {
 /// The project or the warehouse cannot be used; a node that fails is an [`ExitStatus::Failure`].
 pub(super) fn execute(plan: &Plan<'_>, context: &Context) -> Result<ExitStatus, Error> {
     let started = Instant::now();
+    let status = with_worker(plan, context, |worker, ids| {
+        let threads = context.settings.threads.unwrap_or(worker.workspace.target.threads).max(1);
+        worker.lines.concurrency(threads, &worker.workspace.target.name);
+        let mut results = hooks::run(worker, "on-run-start", &[])?;
+        if !results.iter().any(|result| result.status.is_failure()) {
+            let waits = order(worker.workspace, ids, plan.tests_block);
+            let options = ScheduleOptions { threads, fail_fast: plan.execution.fail_fast };
+            results.extend(schedule::run(&waits, options, worker));
+        }
+        if !interrupted() {
+            let ended = hooks::run(worker, "on-run-end", &results)?;
+            results.extend(ended);
+        }
+        finish(plan, context, worker.workspace, Some(worker.compiler), &results, started)?;
+        worker.lines.summary(worker.workspace, &results, started.elapsed());
+        if interrupted() {
+            return Err(Error::Interrupted);
+        }
+        let warned = plan.execution.warn_error && results.iter().any(|result| result.status == NodeStatus::Warn);
+        let failed = warned || results.iter().any(|result| result.status.is_failure());
+        Ok(if failed { ExitStatus::Failure } else { ExitStatus::Success })
+    })?;
+    Ok(status.unwrap_or(ExitStatus::Success))
+}
+
+/// Loads the project, selects, opens the warehouse and hands both to `work`; `None` where nothing is selected.
+fn with_worker<R>(
+    plan: &Plan<'_>,
+    context: &Context,
+    work: impl FnOnce(&node::NodeWorker<'_>, &[String]) -> Result<R, Error>,
+) -> Result<Option<R>, Error> {
     let options = load_options(plan, context);
     let workspace = parse::load(context, &options)?;
     let lines = Lines::new(&context.printer, plan.execution.warn_error);
@@ -70,38 +106,25 @@ pub(super) fn execute(plan: &Plan<'_>, context: &Context) -> Result<ExitStatus, 
     ids.retain(|id| is_run(&workspace, id));
     if ids.is_empty() {
         lines.warning("Nothing to do. Try checking your model configs and model specification args");
-        finish(plan, context, &workspace, None, &[], started)?;
-        return Ok(ExitStatus::Success);
+        finish(plan, context, &workspace, None, &[], Instant::now())?;
+        return Ok(None);
     }
     let opened = warehouse::open(context)?;
     let mut prepared = Prepared::open(&opened, context)?;
+    prepared.hold()?;
     prepared.schemas(&workspace, &ids, plan)?;
     let defer = deferral(plan.selection, &workspace, state, &mut prepared)?;
     let resolver = Resolver::new(&workspace, ids.clone(), plan.execution.empty, defer);
     let compiler = Compiler::new(&workspace, &resolver, &lines);
-    let threads = context.settings.threads.unwrap_or(opened.target.threads).max(1);
-    lines.concurrency(threads, &opened.target.name);
-
-    let worker =
-        node::NodeWorker { plan, workspace: &workspace, compiler: &compiler, prepared: &prepared, lines: &lines };
-    let mut results = hooks::run(&worker, "on-run-start", &[])?;
-    if !results.iter().any(|result| result.status.is_failure()) {
-        let waits = order(&workspace, &ids, plan.tests_block);
-        let options = ScheduleOptions { threads, fail_fast: plan.execution.fail_fast };
-        results.extend(schedule::run(&waits, options, &worker));
-    }
-    if !interrupted() {
-        let ended = hooks::run(&worker, "on-run-end", &results)?;
-        results.extend(ended);
-    }
-    finish(plan, context, &workspace, Some(&compiler), &results, started)?;
-    lines.summary(&workspace, &results, started.elapsed());
-    if interrupted() {
-        return Err(Error::Interrupted);
-    }
-    let warned = plan.execution.warn_error && results.iter().any(|result| result.status == NodeStatus::Warn);
-    let failed = warned || results.iter().any(|result| result.status.is_failure());
-    Ok(if failed { ExitStatus::Failure } else { ExitStatus::Success })
+    let worker = node::NodeWorker {
+        plan,
+        workspace: &workspace,
+        compiler: &compiler,
+        resolver: &resolver,
+        prepared: &prepared,
+        lines: &lines,
+    };
+    work(&worker, &ids).map(Some)
 }
 
 /// dbt's flags of the command.
@@ -164,11 +187,9 @@ fn order(workspace: &Workspace, ids: &[String], tests_block: bool) -> IndexMap<S
     let selected: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
     let mut waits = graph.subgraph(ids);
     if tests_block {
-        for (test, parents) in tests_of(workspace, &selected) {
-            let below = common_descendants(workspace, &parents);
-            for id in below {
-                let is_test = is_test(workspace, id);
-                if !is_test
+        for (test, parents) in data_tests(workspace, &selected) {
+            for id in common_descendants(workspace, &parents) {
+                if !is_test(workspace, id)
                     && selected.contains(id)
                     && let Some(waits) = waits.get_mut(id)
                 {
@@ -176,6 +197,7 @@ fn order(workspace: &Workspace, ids: &[String], tests_block: bool) -> IndexMap<S
                 }
             }
         }
+        unit_tests_first(workspace, &mut waits);
     }
     // Preference by graph order: parents before children, and what was declared first before the rest.
     if let Ok(order) = graph.topological_order() {
@@ -190,21 +212,30 @@ fn is_test(workspace: &Workspace, id: &str) -> bool {
         || workspace.manifest.nodes.get(id).is_some_and(|node| node.resource_type == ResourceType::Test)
 }
 
-/// The selected tests with the nodes they depend on.
-fn tests_of<'w>(workspace: &'w Workspace, selected: &BTreeSet<&str>) -> Vec<(&'w str, Vec<&'w str>)> {
-    let mut tests = Vec::new();
-    for node in workspace.manifest.nodes.values() {
-        if node.resource_type == ResourceType::Test && selected.contains(node.unique_id.as_str()) {
-            tests.push((node.unique_id.as_str(), node.depends_on.nodes.iter().map(String::as_str).collect()));
-        }
-    }
+/// The selected data tests with the nodes they depend on.
+fn data_tests<'w>(workspace: &'w Workspace, selected: &BTreeSet<&str>) -> Vec<(&'w str, Vec<&'w str>)> {
+    workspace
+        .manifest
+        .nodes
+        .values()
+        .filter(|node| node.resource_type == ResourceType::Test && selected.contains(node.unique_id.as_str()))
+        .map(|node| (node.unique_id.as_str(), node.depends_on.nodes.iter().map(String::as_str).collect()))
+        .collect()
+}
+
+/// A unit test comes before its model and holds it back; it needs what the model needs.
+fn unit_tests_first(workspace: &Workspace, waits: &mut IndexMap<String, Vec<String>>) {
     for test in workspace.manifest.unit_tests.values() {
-        if selected.contains(test.unique_id.as_str()) {
-            // A unit test comes before its model, so it holds back the model itself.
-            tests.push((test.unique_id.as_str(), Vec::new()));
+        let Some(model) = test.depends_on.nodes.first() else { continue };
+        if !waits.contains_key(&test.unique_id) || !waits.contains_key(model) {
+            continue;
+        }
+        let inherited = waits.get(model).cloned().unwrap_or_default();
+        waits.insert(test.unique_id.clone(), inherited);
+        if let Some(model) = waits.get_mut(model) {
+            model.push(test.unique_id.clone());
         }
     }
-    tests
 }
 
 /// What is below all of the nodes: a node that uses only some of a test's parents does not wait for it.

@@ -5,7 +5,8 @@ use crate::{
     materialize::{
         MaterializeError, Model, apply_grants, drop_leftovers, materialization, persist_docs, recover_incremental,
     },
-    project::{Node, Relation, ResourceType},
+    project::{Hook, Node, Relation, ResourceType},
+    render::{BuiltinMaterialization, Phase, Value},
 };
 
 impl NodeWorker<'_> {
@@ -29,6 +30,9 @@ impl NodeWorker<'_> {
 
     pub(super) fn run_model(&self, running: &Running<'_>) -> Result<Done, Failure> {
         let node = running.node;
+        if let Some(own) = self.own_materialization(node) {
+            return self.run_own_materialization(running, &own);
+        }
         let sql = running.compiled.as_ref().map_or("", |compiled| compiled.code.as_str());
         let relation = node.relation();
         let feeding_views = self.feeding_views(node);
@@ -49,6 +53,50 @@ impl NodeWorker<'_> {
         }
         done.message = Some(message);
         Ok(done)
+    }
+
+    /// A materialization that the project or one of its packages brings, by the name of its macro.
+    pub(super) fn own_materialization(&self, node: &Node) -> Option<String> {
+        let environment = &self.workspace.environment;
+        let name = node.materialized();
+        let built_in = match name {
+            "view"
+            | "table"
+            | "incremental"
+            | "seed"
+            | "snapshot"
+            | "materialized_view"
+            | "dictionary"
+            | "distributed_table"
+            | "distributed_incremental" => BuiltinMaterialization::ClickHouse,
+            "clone" | "test" | "unit" => BuiltinMaterialization::Default,
+            _ => BuiltinMaterialization::No,
+        };
+        let found = environment.macros.materialization(&environment.project_name, name, built_in)?;
+        (!matches!(found.package.as_str(), "dbt" | "dbt_clickhouse")).then(|| found.name.clone())
+    }
+
+    /// Runs such a materialization through the renderer, with what dbt gives it.
+    fn run_own_materialization(&self, running: &Running<'_>, name: &str) -> Result<Done, Failure> {
+        let node = running.node;
+        let sql = running.compiled.as_ref().map_or("", |compiled| compiled.code.as_str());
+        let mut renderer = self.compiler.renderer(node, Phase::Run, Some(running.warehouse));
+        renderer.set("sql", Value::str(sql));
+        renderer.set("compiled_code", Value::str(sql));
+        renderer.set("pre_hooks", hooks_value(&node.config.pre_hooks()));
+        renderer.set("post_hooks", hooks_value(&node.config.post_hooks()));
+        renderer.call_macro(name, Vec::new(), Vec::new()).map_err(|error| Failure::render(node, &error))?;
+        let main = renderer.result("main").map(|(response, _)| response);
+        let Some(main) = main else {
+            let text = format!("the materialization `{}` ran no statement named `main`", node.materialized());
+            return Err(Failure::new("Compilation Error", node, &text, None));
+        };
+        let rows = main.rows_affected.and_then(|rows| u64::try_from(rows).ok());
+        Ok(Done {
+            message: Some(main.message.clone()),
+            response: response(&main.message, rows, main.query_id.as_deref().unwrap_or_default()),
+            ..Done::default()
+        })
     }
 
     /// A node as the materializations take it.
@@ -94,4 +142,11 @@ impl NodeWorker<'_> {
             .map(Node::relation)
             .collect()
     }
+}
+
+/// `pre_hooks` and `post_hooks` as `run_hooks` takes them.
+fn hooks_value(hooks: &[Hook]) -> Value {
+    let hooks: Vec<serde_json::Value> =
+        hooks.iter().map(|hook| serde_json::json!({"sql": hook.sql, "transaction": hook.transaction})).collect();
+    Value::from_json(&serde_json::Value::Array(hooks))
 }

@@ -5,12 +5,12 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
-use super::{Lines, Plan, Prepared, lines::NodeName};
+use super::{Lines, Plan, Prepared, lines::NodeName, locate};
 use crate::{
     Error,
-    adapter::{NodeWarehouse, Statement},
+    adapter::{Lease, LeaseError, NodeWarehouse, Statement},
     materialize::MaterializeError,
-    project::{Compiled, Compiler, Node, ProjectError, ResourceType, Workspace},
+    project::{Compiled, Compiler, Node, ProjectError, Resolver, ResourceType, Workspace},
     render::RenderError,
     schedule::{NodeResult, NodeStatus, Position, SkipCause, Timing, Worker},
     snapshot::SnapshotError,
@@ -21,6 +21,7 @@ pub(super) struct NodeWorker<'a> {
     pub(super) plan: &'a Plan<'a>,
     pub(super) workspace: &'a Workspace,
     pub(super) compiler: &'a Compiler<'a>,
+    pub(super) resolver: &'a Resolver,
     pub(super) prepared: &'a Prepared,
     pub(super) lines: &'a Lines<'a>,
 }
@@ -86,6 +87,12 @@ pub(super) struct Running<'a> {
     timing: Vec<Timing>,
 }
 
+impl<'a> Running<'a> {
+    pub(super) fn new(node: &'a Node, warehouse: &'a NodeWarehouse) -> Self {
+        Self { node, warehouse, compiled: None, timing: Vec::new() }
+    }
+}
+
 impl Worker for NodeWorker<'_> {
     type State = Result<NodeWarehouse, Error>;
 
@@ -104,7 +111,7 @@ impl Worker for NodeWorker<'_> {
             Ok(warehouse) => {
                 warehouse.adapter().set_query_prefix(self.prepared.query_prefix(&node.name));
                 warehouse.adapter().take_statements();
-                let mut running = Running { node, warehouse, compiled: None, timing: Vec::new() };
+                let mut running = Running::new(node, warehouse);
                 let done = self.compile_and_run(&mut running);
                 (self.result(node, done, warehouse), Some(running))
             }
@@ -148,6 +155,7 @@ impl Worker for NodeWorker<'_> {
 
 impl NodeWorker<'_> {
     fn compile_and_run(&self, running: &mut Running<'_>) -> Result<Done, Failure> {
+        let _lease = self.lease(running)?;
         let began = Utc::now();
         let compiled = self.compile(running);
         running.timing.push(timing("compile", began));
@@ -158,9 +166,28 @@ impl NodeWorker<'_> {
         done
     }
 
-    fn compile(&self, running: &mut Running<'_>) -> Result<(), Failure> {
+    /// Nodes whose next state follows from the last one are worked on by one invocation at a time.
+    pub(super) fn lease(&self, running: &Running<'_>) -> Result<Option<Lease>, Failure> {
+        let node = running.node;
+        let stateful = node.resource_type == ResourceType::Snapshot
+            || matches!(node.materialized(), "incremental" | "materialized_view" | "distributed_incremental");
+        if !stateful {
+            return Ok(None);
+        }
+        let relation = node.relation();
+        let lease = running.warehouse.adapter().lease(&relation, &self.prepared.holder(), self.prepared.patience);
+        lease.map(Some).map_err(|error| match error {
+            LeaseError::Adapter(error) => Failure::materialize(node, &error.into()),
+            LeaseError::Held(holder) => {
+                Failure::materialize(node, &MaterializeError::Busy { relation, invocation: holder.invocation })
+            }
+        })
+    }
+
+    pub(super) fn compile(&self, running: &mut Running<'_>) -> Result<(), Failure> {
         self.finish_leftovers(running)?;
-        if running.node.resource_type == ResourceType::Seed {
+        // Each batch is compiled for itself.
+        if running.node.resource_type == ResourceType::Seed || self.is_microbatch(running.node) {
             return Ok(());
         }
         let compiled = self
@@ -172,10 +199,22 @@ impl NodeWorker<'_> {
     }
 
     fn execute(&self, running: &Running<'_>) -> Result<Done, Failure> {
+        self.execute_unplaced(running).map_err(|mut failure| {
+            let place =
+                running.compiled.as_ref().and_then(|compiled| locate::place(&failure.message, running.node, compiled));
+            failure.details.splice(0..0, place);
+            failure
+        })
+    }
+
+    fn execute_unplaced(&self, running: &Running<'_>) -> Result<Done, Failure> {
         let done = match running.node.resource_type {
             ResourceType::Test => return self.run_test(running),
             ResourceType::Seed => self.with_hooks(running, || self.run_seed(running)),
             ResourceType::Snapshot => self.with_hooks(running, || self.run_snapshot(running)),
+            // A materialization of the project's own runs its hooks by itself.
+            _ if self.own_materialization(running.node).is_some() => self.run_model(running),
+            _ if self.is_microbatch(running.node) => self.with_hooks(running, || self.run_batches(running)),
             _ => self.with_hooks(running, || self.run_model(running)),
         };
         let statements = running.warehouse.adapter().take_statements();

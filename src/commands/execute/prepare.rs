@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -11,12 +12,14 @@ use parking_lot::Mutex;
 use super::{Lines, Plan};
 use crate::{
     Error,
-    adapter::{Adapter, AdapterOptions, NodeWarehouse, Templates, load_templates},
+    adapter::{
+        Adapter, AdapterOptions, Lease, LeaseError, LeaseHolder, NodeWarehouse, Templates, is_held, load_templates,
+    },
     commands::{Context, warehouse::Warehouse},
     engine::{Engine, quote_string},
     materialize::is_temporary_name,
     project::{Relation, RelationKind, ResourceType, Workspace},
-    snapshot,
+    snapshot::{self, SnapshotError},
 };
 
 /// The opened warehouse with what all nodes share.
@@ -32,6 +35,10 @@ pub(in crate::commands) struct Prepared {
     pub(super) main: NodeWarehouse,
     /// Relations beside a node's that an earlier invocation left, by `schema.identifier`.
     leftovers: Mutex<BTreeMap<(String, String), Vec<Relation>>>,
+    /// Says to others that the temporary relations of this invocation are in use.
+    lease: Option<Lease>,
+    state_database: String,
+    pub(super) patience: Duration,
 }
 
 impl Prepared {
@@ -55,7 +62,7 @@ impl Prepared {
         context: &Context,
     ) -> Result<Self, Error> {
         let invocation = context.invocation.id.to_string();
-        let main = Adapter::connect(&*opened.engine, &options, &templates, invocation.clone())?;
+        let main = Adapter::connect(&opened.engine, &options, &templates, invocation.clone())?;
         Ok(Self {
             engine: Arc::clone(&opened.engine),
             options,
@@ -64,12 +71,15 @@ impl Prepared {
             invocation,
             main: NodeWarehouse::new(main),
             leftovers: Mutex::default(),
+            lease: None,
+            state_database: context.settings.migrate.state_database.clone(),
+            patience: context.settings.lock_timeout,
         })
     }
 
     /// A session for a thread of nodes.
     pub(super) fn connect(&self) -> Result<NodeWarehouse, Error> {
-        let adapter = Adapter::connect(&*self.engine, &self.options, &self.templates, self.invocation.clone())?;
+        let adapter = Adapter::connect(&self.engine, &self.options, &self.templates, self.invocation.clone())?;
         Ok(NodeWarehouse::new(adapter))
     }
 
@@ -80,11 +90,34 @@ impl Prepared {
 
     /// Finishes snapshots that an earlier process left staged.
     fn recover(&mut self, lines: &Lines<'_>) -> Result<(), Error> {
-        let finished = snapshot::recover(&self.mark, &mut self.main.adapter())?;
+        let finished = snapshot::recover(&self.holder(), &mut self.main.adapter())?;
         for relation in finished {
             lines.note(&format!("Finished an interrupted run of snapshot {relation}"));
         }
         Ok(())
+    }
+
+    /// Takes the invocation's own lease: from here on it may leave temporary relations behind.
+    pub(super) fn hold(&mut self) -> Result<(), Error> {
+        self.main.adapter().ensure_schema(&self.state_database)?;
+        let name = self.invocation_lease(&self.mark);
+        let lease = Lease::acquire(&self.engine, &name, &self.holder(), self.patience);
+        self.lease = Some(lease.map_err(|error| match error {
+            LeaseError::Adapter(error) => Error::from(error),
+            LeaseError::Held(holder) => {
+                Error::from(SnapshotError::Busy { relation: name, holder: Some(holder.invocation) })
+            }
+        })?);
+        Ok(())
+    }
+
+    /// This process, as others see it.
+    pub(super) fn holder(&self) -> LeaseHolder {
+        LeaseHolder::this(&self.mark)
+    }
+
+    fn invocation_lease(&self, mark: &str) -> Relation {
+        Relation::new(&self.state_database, format!("invocation_{mark}"))
     }
 
     /// Creates the databases of the selected nodes and finds what earlier invocations left in them.
@@ -117,6 +150,7 @@ impl Prepared {
             list.join(", ")
         );
         let mut leftovers = self.leftovers.lock();
+        let mut alive: BTreeMap<String, bool> = BTreeMap::new();
         for row in adapter.rows(&sql)? {
             let mut values = row.into_iter().map(Option::unwrap_or_default);
             let mut next = || values.next().unwrap_or_default();
@@ -127,7 +161,18 @@ impl Prepared {
                 "Dictionary" => RelationKind::Dictionary,
                 _ => RelationKind::Table,
             });
-            if let Some(owner) = leftover_of(&relation.identifier, &self.mark) {
+            if let Some((owner, mark)) = leftover_of(&relation.identifier) {
+                let in_use = match alive.get(&mark) {
+                    Some(in_use) => *in_use,
+                    None => {
+                        let in_use = mark == self.mark || is_held(adapter.session(), &self.invocation_lease(&mark))?;
+                        alive.insert(mark, in_use);
+                        in_use
+                    }
+                };
+                if in_use {
+                    continue;
+                }
                 leftovers.entry((relation.schema.clone(), owner)).or_default().push(relation);
             }
         }
@@ -153,11 +198,11 @@ impl Prepared {
     }
 }
 
-/// The identifier that a leftover belongs to.
-fn leftover_of(name: &str, own_mark: &str) -> Option<String> {
+/// The identifier that a leftover belongs to, and the invocation that made it.
+fn leftover_of(name: &str) -> Option<(String, String)> {
     if let Some((identifier, mark)) = is_temporary_name(name) {
-        return (mark != own_mark).then(|| identifier.to_owned());
+        return Some((identifier.to_owned(), mark.to_owned()));
     }
     let (identifier, mark) = name.split_once("__dbt_new_data_")?;
-    (mark.len() == 8 && mark != own_mark).then(|| identifier.to_owned())
+    (mark.len() == 8).then(|| (identifier.to_owned(), mark.to_owned()))
 }

@@ -1,0 +1,275 @@
+//! Whole projects through the binary: what a dbt user does, and what the commands leave behind.
+
+use serde_json::Value;
+
+use crate::harness::{Outcome, Project};
+
+/// A project of models of every common kind, over a seed.
+pub(crate) fn shop() -> Project {
+    Project::new()
+        .file("dbt_project.yml", "name: shop\nversion: '1.0'\nprofile: shop\nseeds: {shop: {+column_types: {amount: 'Decimal(9, 2)'}}}\n")
+        .file(
+            "profiles.yml",
+            "shop:\n  target: dev\n  outputs:\n    dev: {type: clickhouse, driver: embedded, path: warehouse, schema: shop, threads: 2}\n",
+        )
+        .file("seeds/orders.csv", "id,customer,amount,day\n1,ann,10.50,2024-01-01\n2,bob,20.00,2024-01-02\n3,ann,5.25,2024-01-02\n")
+        .file("models/stg_orders.sql", "select * from {{ ref('orders') }}\n")
+        .file("models/customers.sql", "{{ config(materialized='table', order_by='customer') }}\nselect customer, sum(amount) as total, count() as orders from {{ ref('stg_orders') }} group by customer\n")
+        .file("models/eph.sql", "{{ config(materialized='ephemeral') }}\nselect id, customer from {{ ref('stg_orders') }}\n")
+        .file(
+            "models/events.sql",
+            "{{ config(materialized='incremental', incremental_strategy='append', order_by='id') }}\nselect id, customer from {{ ref('eph') }}\n{% if is_incremental() %}where id > (select max(id) from {{ this }}){% endif %}\n",
+        )
+        .file(
+            "models/schema.yml",
+            "models:\n  - name: customers\n    columns:\n      - name: customer\n        data_tests: [unique, not_null]\n  - name: stg_orders\n    columns:\n      - name: amount\n        data_tests:\n          - not_null\n",
+        )
+        .file("tests/positive.sql", "select * from {{ ref('stg_orders') }} where amount <= 0\n")
+        .file(
+            "snapshots/customers.yml",
+            "snapshots:\n  - name: snap_customers\n    relation: ref('customers')\n    config: {schema: snapshots, unique_key: customer, strategy: check, check_cols: all}\n",
+        )
+}
+
+fn run(project: &Project, arguments: &str) -> Outcome {
+    project.run(arguments.split(' '))
+}
+
+/// The rows of a query, tab-separated, without the header.
+pub(crate) fn query(project: &Project, sql: &str) -> Vec<String> {
+    let outcome = project.run(["query", sql, "--format", "TSV"]).success();
+    outcome.stdout.lines().map(str::to_owned).collect()
+}
+
+fn last_line(outcome: &Outcome) -> &str {
+    outcome.stdout.lines().last().unwrap_or_default().split_once("  ").map_or("", |(_, text)| text)
+}
+
+fn results(project: &Project) -> Vec<(String, String)> {
+    let text = fs_err::read_to_string(project.path().join("target/run_results.json")).unwrap();
+    let document: Value = serde_json::from_str(&text).unwrap();
+    document["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|result| (result["unique_id"].as_str().unwrap().to_owned(), result["status"].as_str().unwrap().to_owned()))
+        .collect()
+}
+
+/// `build` twice: the same rows, the same line at the end, and artifacts that name everything.
+#[test]
+fn build_is_green_twice() {
+    let project = shop();
+    for _ in 0..2 {
+        let outcome = run(&project, "build").success();
+        assert_eq!(last_line(&outcome), "Done. PASS=9 WARN=0 ERROR=0 SKIP=0 NO-OP=0 TOTAL=9", "{}", outcome.stdout);
+        assert_eq!(query(&project, "select * from shop.customers order by 1"), ["ann\t15.75\t2", "bob\t20\t1"]);
+        assert_eq!(query(&project, "select count() from shop.events"), ["3"]);
+    }
+    assert_eq!(results(&project).len(), 9);
+    let run_file = fs_err::read_to_string(project.path().join("target/run/shop/models/customers.sql")).unwrap();
+    assert!(run_file.contains("CREATE TABLE") && run_file.contains("EXCHANGE TABLES"), "{run_file}");
+    assert_eq!(
+        query(&project, "select name from system.tables where name like '%\\_\\_dbt\\_%'"),
+        Vec::<String>::new()
+    );
+}
+
+/// A failing test shows its rows, holds back what is built upon its model, and retry takes up from there.
+#[test]
+fn failures_are_shown_skipped_and_retried() {
+    let project = shop();
+    project.write("seeds/orders.csv", "id,customer,amount,day\n1,ann,10.50,2024-01-01\n2,bob,-20.00,2024-01-02\n");
+    let outcome = run(&project, "build");
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.stdout.contains("FAIL 1 positive"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("Got 1 result, configured to fail if != 0"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("bob"), "the failing row is shown:\n{}", outcome.stdout);
+    assert!(outcome.stdout.contains("SKIP relation shop.customers"), "{}", outcome.stdout);
+    let skipped = results(&project).into_iter().filter(|(_, status)| status == "skipped").count();
+    assert_eq!(skipped, 5, "{:?}", results(&project));
+    project.write("seeds/orders.csv", "id,customer,amount,day\n1,ann,10.50,2024-01-01\n2,bob,20.00,2024-01-02\n");
+    run(&project, "seed").success();
+    // The last command is the seed now, and it was well.
+    assert!(run(&project, "retry").success().stderr.contains("Nothing to retry!"));
+    run(&project, "build --select positive+ customers+").success();
+}
+
+/// A model that fails is an error (1) with ClickHouse's words, and its children are skipped.
+#[test]
+fn a_failing_model_names_what_clickhouse_said() {
+    let project = shop();
+    run(&project, "seed").success();
+    project.write("models/stg_orders.sql", "select no_such_column from {{ ref('orders') }}\n");
+    let outcome = run(&project, "run");
+    assert_eq!(outcome.code, Some(1));
+    for part in [
+        "Database Error in model stg_orders (models/stg_orders.sql)",
+        "Code 47, UNKNOWN_IDENTIFIER",
+        "no_such_column",
+        "compiled code at target/compiled/shop/models/stg_orders.sql",
+        "Done. PASS=0 WARN=0 ERROR=1 SKIP=2 NO-OP=0 TOTAL=3",
+    ] {
+        assert!(outcome.stdout.contains(part), "`{part}` is not in\n{}", outcome.stdout);
+    }
+    project.write("models/stg_orders.sql", "select * from {{ ref('orders') }}\n");
+    let retried = run(&project, "retry").success();
+    assert!(retried.stdout.contains("Done. PASS=3 "), "{}", retried.stdout);
+}
+
+/// Test configs: severity, thresholds, where, limit, stored failures.
+#[test]
+fn test_configs_decide_the_verdict() {
+    let project = shop();
+    run(&project, "seed").success();
+    project.write("models/stg_orders.sql", "select * from {{ ref('orders') }}\n");
+    project.write(
+        "models/schema.yml",
+        "models:\n  - name: stg_orders\n    columns:\n      - name: customer\n        data_tests:\n          - unique:\n              name: warned\n              config: {severity: warn}\n          - unique:\n              name: tolerated\n              config: {error_if: '>5', warn_if: '>5'}\n          - unique:\n              name: filtered\n              config: {where: 'id < 3'}\n          - unique:\n              name: kept\n              config: {store_failures: true, schema: audit}\n",
+    );
+    run(&project, "run --select stg_orders").success();
+    let outcome = run(&project, "test --select warned tolerated filtered kept");
+    assert_eq!(outcome.code, Some(1), "{}", outcome.stdout);
+    let verdicts: Vec<(String, String)> =
+        results(&project).into_iter().map(|(id, status)| (id.split('.').nth(2).unwrap().to_owned(), status)).collect();
+    for (name, status) in [("warned", "warn"), ("tolerated", "pass"), ("filtered", "pass"), ("kept", "fail")] {
+        assert!(verdicts.contains(&(name.to_owned(), status.to_owned())), "{name}: {verdicts:?}");
+    }
+    assert_eq!(query(&project, "select * from shop_audit.kept"), ["ann\t2"]);
+}
+
+/// Unit tests run before their model, on rows given as mappings, CSV and SQL.
+#[test]
+fn unit_tests_compare_given_and_expected_rows() {
+    let project = shop();
+    run(&project, "build").success();
+    project.write(
+        "models/unit.yml",
+        r"unit_tests:
+  - name: sums_amounts
+    model: customers
+    given:
+      - input: ref('stg_orders')
+        rows:
+          - {id: 1, customer: ann, amount: 1.5}
+          - {id: 2, customer: ann, amount: 2}
+    expect:
+      rows:
+        - {customer: ann, total: 3.5, orders: 2}
+  - name: only_new_ids
+    model: events
+    overrides: {macros: {is_incremental: true}}
+    given:
+      - input: ref('eph')
+        format: csv
+        rows: |
+          id,customer
+          1,ann
+          5,bob
+      - input: this
+        format: sql
+        rows: select 3 as id
+    expect:
+      format: csv
+      rows: |
+        id,customer
+        5,bob
+  - name: wrong
+    model: customers
+    given:
+      - input: ref('stg_orders')
+        rows: [{customer: ann, amount: 1}]
+    expect:
+      rows: [{customer: ann, total: 2}]
+",
+    );
+    let outcome = run(&project, "test --select test_type:unit");
+    assert_eq!(outcome.code, Some(1), "{}\n{}", outcome.stdout, outcome.stderr);
+    for part in ["PASS customers::sums_amounts", "PASS events::only_new_ids", "customers::wrong", "+++", "---"] {
+        assert!(outcome.stdout.contains(part), "`{part}` is not in\n{}", outcome.stdout);
+    }
+    let built = run(&project, "build --select customers");
+    assert!(built.stdout.contains("SKIP relation shop.customers"), "{}", built.stdout);
+}
+
+/// Microbatch: a first run from `begin`, later ones back by `lookback`, an interval of its own by flags.
+#[test]
+fn microbatches_replace_their_interval() {
+    let project = shop()
+        .file("models/source_events.sql", "{{ config(materialized='table', event_time='at', order_by='at') }}\nselect toDateTime('2024-01-01 00:00:00', 'UTC') + number * 43200 as at, number as n from numbers(6)\n")
+        .file(
+            "models/daily.sql",
+            "{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='at', batch_size='day', begin='2024-01-01', order_by='at', concurrent_batches=true) }}\nselect at, n from {{ ref('source_events') }}\n",
+        );
+    let window = "--event-time-start 2024-01-01 --event-time-end 2024-01-04";
+    run(&project, &format!("run --select source_events daily {window}")).success();
+    let rows = "select toDate(at), groupArray(n) from (select * from shop.daily order by n) group by 1 order by 1";
+    assert_eq!(query(&project, rows), ["2024-01-01\t[0,1]", "2024-01-02\t[2,3]", "2024-01-03\t[4,5]"]);
+    // A day changes; only the intervals of the window are made again.
+    project.write(
+        "models/source_events.sql",
+        "{{ config(materialized='table', event_time='at', order_by='at') }}\nselect toDateTime('2024-01-01 00:00:00', 'UTC') + number * 43200 as at, number + 10 as n from numbers(6)\n",
+    );
+    run(&project, "run --select source_events daily --event-time-start 2024-01-02 --event-time-end 2024-01-03")
+        .success();
+    assert_eq!(query(&project, rows), ["2024-01-01\t[0,1]", "2024-01-02\t[12,13]", "2024-01-03\t[4,5]"]);
+}
+
+/// Hooks run around the model and around the invocation.
+#[test]
+fn hooks_run_in_order() {
+    let project = shop();
+    project.write(
+        "dbt_project.yml",
+        "name: shop\nversion: '1.0'\nprofile: shop\non-run-start: \"create table if not exists shop.log (n UInt8, what String) engine = MergeTree order by n\"\non-run-end: \"insert into shop.log values (4, '{{ results | length }} results')\"\nmodels: {shop: {customers: {+pre-hook: \"insert into shop.log values (2, 'before')\", +post-hook: [\"insert into shop.log values (3, 'after {{ this.identifier }}')\"]}}}\n",
+    );
+    run(&project, "seed").success();
+    run(&project, "run --select stg_orders customers").success();
+    let rows = query(&project, "select what from shop.log order by n, what");
+    assert_eq!(
+        rows,
+        ["before", "after customers", "1 results", "2 results"],
+        "of the seed's invocation, then of the models'"
+    );
+}
+
+/// `show`, `run-operation`, `docs generate`, `source freshness` and `clone` on one project.
+#[test]
+fn the_small_commands_work() {
+    let project = shop()
+        .file("macros/grow.sql", "{% macro grow(name) %}{% do run_query('create table shop.' ~ name ~ ' (a Int32) engine = MergeTree order by a') %}{{ log('made ' ~ name, info=True) }}{% endmacro %}\n")
+        .file("models/sources.yml", "sources:\n  - name: shop\n    schema: shop\n    tables:\n      - name: grown\n        config:\n          freshness: {warn_after: {count: 1, period: day}}\n");
+    run(&project, "build").success();
+    let shown = run(&project, "show --select customers --limit 1").success();
+    assert!(shown.stdout.contains("Previewing node 'customers'") && shown.stdout.contains("total"), "{}", shown.stdout);
+    let json = run(&project, "show --inline select/**/1/**/as/**/a --output json").success();
+    let document: Value = serde_json::from_str(json.stdout.trim()).unwrap();
+    assert_eq!(document["show"][0]["a"], 1);
+    let grown = project.run(["run-operation", "grow", "--args", "{name: grown}"]).success();
+    assert!(grown.stdout.contains("made grown"), "{}", grown.stdout);
+    project.run(["query", "insert into shop.grown values (1)"]).success();
+    run(&project, "source freshness").success();
+    let sources: Value =
+        serde_json::from_str(&fs_err::read_to_string(project.path().join("target/sources.json")).unwrap()).unwrap();
+    assert_eq!(sources["results"][0]["status"], "pass");
+    run(&project, "docs generate").success();
+    let catalog: Value =
+        serde_json::from_str(&fs_err::read_to_string(project.path().join("target/catalog.json")).unwrap()).unwrap();
+    assert_eq!(catalog["nodes"]["model.shop.customers"]["columns"]["customer"]["type"], "String");
+    assert_eq!(catalog["nodes"]["model.shop.customers"]["stats"]["num_rows"]["value"], 2);
+    // Another schema, from the artifacts of this one.
+    fs_err::rename(project.path().join("target"), project.path().join("state")).unwrap();
+    project.write(
+        "profiles.yml",
+        "shop:\n  target: dev\n  outputs:\n    dev: {type: clickhouse, driver: embedded, path: warehouse, schema: copy, threads: 1}\n",
+    );
+    run(&project, "clone --state state").success();
+    assert_eq!(query(&project, "select sum(orders) from copy.customers"), ["3"]);
+    assert_eq!(
+        query(
+            &project,
+            "select engine from system.tables where database = 'copy' and name in ('customers', 'stg_orders') order by name"
+        ),
+        ["MergeTree", "View"]
+    );
+}
