@@ -30,7 +30,7 @@ trap 'rm -f "$CHPIPE_TEST_SKIPS"' EXIT
 $CARGO test --quiet
 
 step 'what stands around the binary'
-scripts/test-production.sh compose
+scripts/test-production.sh
 
 step 'done'
 skipped=$(sort -u "$CHPIPE_TEST_SKIPS" | grep -c . || true)
