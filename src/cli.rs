@@ -630,7 +630,8 @@ pub struct BackfillArgs {
     /// Begin a new batch even where one can be resumed
     #[arg(long, conflicts_with = "batch_id")]
     pub fresh: bool,
-    /// Stop after transform: migrate and load nothing
+    /// Stop after transform: migrate and load nothing. A backfill that loads keeps an embedded warehouse open to its end,
+    /// and other commands wait for it
     #[arg(long)]
     pub no_load: bool,
     /// Show the requests and how long they would take, and ask nothing

@@ -1,13 +1,23 @@
 //! `chpipe query`: one statement in the target's schema, its result on stdout.
 
-use std::io::{ErrorKind, Read as _, Write};
+use std::{
+    io::{ErrorKind, Read as _, Write},
+    sync::Arc,
+    time::Duration,
+};
+
+use uuid::Uuid;
 
 use crate::{
     Error,
     cli::QueryArgs,
     commands::{Context, ExitStatus, warehouse},
-    engine::{EngineError, QueryOptions},
+    engine::{Engine, EngineError, QueryOptions},
+    interrupt::{OnInterrupt, interrupted, on_interrupt},
 };
+
+/// How often a statement that has been interrupted is looked for.
+const CANCEL_POLL: Duration = Duration::from_millis(100);
 
 /// Runs the statement; a server's error is this command's.
 pub(super) fn query(args: &QueryArgs, context: &Context) -> Result<ExitStatus, Error> {
@@ -32,12 +42,36 @@ pub(super) fn query(args: &QueryArgs, context: &Context) -> Result<ExitStatus, E
     }
     let warehouse = warehouse::open(context)?;
     let mut session = warehouse.session()?;
+    let id = options.query_id.get_or_insert_with(|| Uuid::new_v4().to_string()).clone();
+    let _cancelling = cancel_when_interrupted(Arc::clone(&warehouse.engine), id);
+    if interrupted() {
+        return Err(EngineError::Interrupted.into());
+    }
     match session.query_format(&sql, format, &options, &mut Stdout { context }) {
         // The reader has seen enough (`| head`).
         Err(EngineError::Output { source }) if source.kind() == ErrorKind::BrokenPipe => {}
         result => _ = result?,
     }
     Ok(ExitStatus::Success)
+}
+
+/// Cancels the statement after a signal until it has ended: an engine cancels what runs at the signal's moment, and this one
+/// may begin a moment later.
+fn cancel_when_interrupted(engine: Arc<dyn Engine>, id: String) -> (OnInterrupt, Arc<()>) {
+    let running = Arc::new(());
+    let alive = Arc::downgrade(&running);
+    let callback = on_interrupt(move || {
+        let (engine, id, alive) = (Arc::downgrade(&engine), id.clone(), alive.clone());
+        // It ends with the statement; where no thread can be had the second signal ends the process.
+        let _ = std::thread::Builder::new().name("cancel".into()).spawn(move || {
+            while alive.strong_count() > 0 {
+                // What cannot be cancelled now may be in a moment.
+                let _ = engine.upgrade().map(|engine| engine.cancel(&id));
+                std::thread::sleep(CANCEL_POLL);
+            }
+        });
+    });
+    (callback, running)
 }
 
 fn statement(args: &QueryArgs) -> Result<String, Error> {
