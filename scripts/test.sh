@@ -34,7 +34,7 @@ dbt=$(scripts/python-env.sh dbt)
 "$dbt/bin/python" tests/dbt/side_by_side.py
 
 step 'what stands around the binary'
-scripts/test-production.sh compose
+scripts/test-production.sh
 
 step 'done'
 skipped=$(sort -u "$CHPIPE_TEST_SKIPS" | grep -c . || true)
