@@ -320,9 +320,9 @@ impl ChdbEngine {
     fn over(warehouse: Arc<Warehouse>) -> Self {
         let weak = Arc::downgrade(&warehouse);
         let on_interrupt = interrupt::on_interrupt(move || {
-            if let Some(warehouse) = weak.upgrade() {
-                warehouse.cancel_all();
-            }
+            let Some(warehouse) = weak.upgrade() else { return };
+            // On a thread of its own: the next signal must not wait for it.
+            let _ = std::thread::Builder::new().name("cancel".into()).spawn(move || warehouse.cancel_all());
         });
         Self { warehouse, _on_interrupt: on_interrupt }
     }
@@ -358,6 +358,7 @@ impl Warehouse {
         }
     }
 
+    /// Cancels what runs at this moment, once each; some may be on their way to ClickHouse only, so it is tried again.
     fn cancel_all(&self) {
         let tags: Vec<String> = self
             .running
@@ -368,9 +369,20 @@ impl Warehouse {
                 running.tag.clone()
             })
             .collect();
-        if !tags.is_empty() {
+        for _ in 0..CANCEL_ATTEMPTS {
+            let left: Vec<String> = self
+                .running
+                .lock()
+                .values()
+                .map(|running| &running.tag)
+                .filter(|tag| tags.contains(tag))
+                .cloned()
+                .collect();
             // The statements run on to their end if this fails; the second signal ends the process.
-            let _ = self.kill(&tags);
+            if left.is_empty() || self.kill(&left).is_err() {
+                return;
+            }
+            std::thread::sleep(CANCEL_POLL);
         }
     }
 }

@@ -162,7 +162,8 @@ impl Shared {
         }
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         self.count("requests");
-        let fault = fault_of(&self.options.faults, self.options.seed, number);
+        let is_broken = self.options.fault_requests.is_none_or(|requests| number < requests);
+        let fault = is_broken.then(|| fault_of(&self.options.faults, self.options.seed, number)).flatten();
         if let Some(kind) = fault {
             self.count(&format!("kind_{kind:?}"));
         }
