@@ -8,7 +8,7 @@ dbt-clickhouse through `chpipe serve`; the best and the median of ROUNDS. Bytes 
 the command ran. Then each takes over the other's kind of table: chpipe goes on with the table that dbt made, dbt-clickhouse takes it
 back. Fails where chpipe's best is above 0.4 s at 0.5 million rows, or 20 million take more than 1.3 times that, or the takeover
 changes a column, a type or an id; BENCH_CHECK=0 prints only. BENCH_DBT names a dbt to use, else one is installed below .cache;
-BENCH_SIZES and BENCH_KEYS make it smaller."""
+BENCH_SIZES, BENCH_KEYS and BENCH_ROUNDS make it smaller."""
 import json
 import os
 import pathlib
@@ -26,7 +26,7 @@ root = pathlib.Path(__file__).resolve().parent.parent
 chpipe, state = os.path.abspath(sys.argv[1]), pathlib.Path(sys.argv[2]).absolute()
 KEYS = int(os.environ.get("BENCH_KEYS", 500_000))
 SIZES = [int(size) for size in os.environ.get("BENCH_SIZES", "500000,5000000,20000000").split(",")]
-ROUNDS = 5
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", 5))
 PASSWORD = "bench"
 
 
@@ -175,6 +175,37 @@ if results[0][1] > 0.4:
     failures.append(f"{results[0][1]:.3f} s at {results[0][0]:,} rows; the target is 0.4 s")
 if results[-1][1] > 1.3 * results[0][1]:
     failures.append(f"{results[-1][0]:,} rows take {results[-1][1] / results[0][1]:.2f} times as long as {results[0][0]:,}; the target is 1.3")
+
+# How long a reader of open rows can see both versions of a key, and whether ever none.
+print(f"{'snapshot_apply':>20} {'window, longest of 3':>22} {'fewest open rows':>17} {'most':>9}")
+for variant in ("replace_partition", "lightweight_delete", "lightweight_update", "rewrite"):
+    other = ", partition_by='tuple()'" if variant == "lightweight_update" else ""
+    (project / "snapshots/window.sql").write_text(
+        f"{{% snapshot w_{variant} %}}\n{{{{ config(target_schema='b', unique_key='id', strategy='check', check_cols=['amount'], snapshot_apply='{variant}'{other}) }}}}\n"
+        "select * from b.source\n{% endsnapshot %}\n")
+    command = [chpipe, "--quiet", "snapshot", "--select", f"w_{variant}", "--target", "server"]
+    with Serve():
+        run(*command)
+        longest, fewest, most = 0.0, KEYS, KEYS
+        for _ in range(3):
+            change(served)
+            process = subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.DEVNULL)
+            begun = None
+            while process.poll() is None:
+                asked = time.perf_counter()
+                rows = int(served(f"SELECT count() FROM b.w_{variant} WHERE isNull(dbt_valid_to)"))
+                fewest, most = min(fewest, rows), max(most, rows)
+                if rows == KEYS:
+                    begun = None
+                else:
+                    begun = begun or asked
+                    longest = max(longest, time.perf_counter() - begun)
+            if process.returncode != 0:
+                sys.exit(f"{variant} failed")
+    print(f"{variant:>20} {longest:>20.3f} s {fewest:>17,} {most:>9,}", flush=True)
+    if fewest < KEYS:
+        failures.append(f"{variant}: a reader saw a key without an open row")
+(project / "snapshots/window.sql").unlink()
 
 # The table of dbt-clickhouse in the hands of chpipe, and back.
 (project / "snapshots/theirs.sql").write_text(
