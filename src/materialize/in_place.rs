@@ -9,6 +9,7 @@ use crate::{
     adapter::{Adapter, ColumnInfo, RelationInfo},
     engine::{quote_identifier, quote_string},
     project::Relation,
+    schema::key_parts,
 };
 
 /// Settings that ClickHouse does not change on a table, and those that are chpipe's own.
@@ -43,13 +44,20 @@ pub(super) fn apply(
     }
     let live = layout(adapter, existing)?;
     let wanted = wanted_layout(model, adapter, existing)?;
-    for (what, live, wanted) in [
-        ("the engine", &live.engine, &wanted.engine),
-        ("the sorting key", &live.sorting_key, &wanted.sorting_key),
-        ("the primary key", &live.primary_key, &wanted.primary_key),
-        ("the partition key", &live.partition_key, &wanted.partition_key),
+    // dbt-clickhouse writes `ORDER BY (id)` where chpipe writes `ORDER BY id`, and the server keeps either.
+    let same_key = |live: &str, wanted: &str| key_parts(live) == key_parts(wanted);
+    for (what, live, wanted, is_same) in [
+        ("the engine", &live.engine, &wanted.engine, live.engine == wanted.engine),
+        ("the sorting key", &live.sorting_key, &wanted.sorting_key, same_key(&live.sorting_key, &wanted.sorting_key)),
+        ("the primary key", &live.primary_key, &wanted.primary_key, same_key(&live.primary_key, &wanted.primary_key)),
+        (
+            "the partition key",
+            &live.partition_key,
+            &wanted.partition_key,
+            same_key(&live.partition_key, &wanted.partition_key),
+        ),
     ] {
-        if live != wanted {
+        if !is_same {
             return Err(MaterializeError::NeedsRebuild {
                 relation: existing.relation.clone(),
                 what,
