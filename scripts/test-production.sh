@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# The parts around the binary, each by the program that will read it: compose stack, Prometheus, dashboards, Airflow, Superset.
+# The parts around the binary, each by the program that will read it: compose stack, Prometheus, dashboards, Airflow, Superset,
+# and the clients of `chpipe serve`.
 # CHPIPE_BIN names the binary (default: target/debug/chpipe); CHPIPE_TEST_SKIPS a file for what this machine cannot run.
-# test-production.sh [PART...]: compose metrics airflow superset; all where none is named.
+# test-production.sh [PART...]: compose metrics serve airflow superset; all where none is named.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ "$#" -gt 0 ] || set -- compose metrics airflow superset
+[ "$#" -gt 0 ] || set -- compose metrics serve airflow superset
 CHPIPE_BIN=${CHPIPE_BIN:-$PWD/target/debug/chpipe}
 export CHPIPE_BIN
 debian=$PWD/.cache/debian
@@ -46,6 +47,8 @@ metrics() {
     "$tools/bin/python" tests/production/check_metrics.py "$debian/usr/bin/promtool"
     tests/production/scrape.sh "$work"
 }
+
+serve() { tests/production/serve.sh "$work"; }
 
 airflow() { tests/production/airflow.sh "$work"; }
 

@@ -17,7 +17,7 @@ const PROJECT: [&str; 9] =
     ["chpipe.toml", "dbt_project.yml", "profiles.yml", "models", "snapshots", "macros", "tests", "seeds", "ddl"];
 
 /// A copy of the F1 project that asks `url` without a limit worth waiting for.
-fn project(url: &str) -> Project {
+pub(crate) fn project(url: &str) -> Project {
     let project = Project::new()
         .env("CHPIPE_SOURCE_URL", url)
         .env("CHPIPE_REQUESTS_PER_SECOND", "10000")

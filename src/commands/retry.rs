@@ -86,7 +86,7 @@ pub(super) fn retry(args: &RetryArgs, context: &Context) -> Result<ExitStatus, E
         printer: context.printer.clone(),
         invocation: context.invocation.clone(),
         journal: context.journal.clone(),
-        open_warehouse: Default::default(),
+        open_warehouse: context.open_warehouse.clone(),
     };
     execute(&plan, &context)
 }

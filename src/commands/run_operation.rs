@@ -23,6 +23,7 @@ pub(super) fn run_operation(args: &RunOperationArgs, context: &Context) -> Resul
     let keywords = keywords(args.args.as_deref())?;
     let options =
         LoadOptions { command: "run-operation".into(), quiet: context.printer.quiet(), ..LoadOptions::default() };
+    context.journal.set_arguments(serde_json::json!({"which": "run-operation", "macro": args.name}));
     let workspace = parse::load(context, &options)?;
     let opened = warehouse::open(context)?;
     let prepared = Prepared::open(&opened, context)?;

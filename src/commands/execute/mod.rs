@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     Error,
     cli::{ExecutionArgs, SelectionArgs},
-    commands::{Context, ExitStatus, parse, warehouse},
+    commands::{Context, ExitStatus, audit, parse, warehouse},
     interrupt::interrupted,
     project::{
         Compiler, Defer, LoadOptions, PreviousState, ProjectError, Resolver, ResourceType, Sample, Selector, Workspace,
@@ -297,6 +297,7 @@ fn finish(
     let document =
         RunResults { invocation: &context.invocation, results, elapsed: started.elapsed().as_secs_f64(), args };
     let json = document.json();
+    context.journal.set_arguments(audit::selected(&document.args));
     context.journal.add_nodes(json["results"].as_array().map(Vec::as_slice).unwrap_or_default());
     write_run_results(&document, target_path)
         .map_err(|source| Error::Io { path: target_path.join("run_results.json"), source })?;
