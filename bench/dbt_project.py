@@ -7,7 +7,7 @@ Models in ten layers, each calling a macro and reading two of the layer before; 
 one data test for every model. dbt-core 1.11 and 2.0 come from PyPI (scripts/python-env.sh) and run the same project; a peer that
 cannot is said so. Times are the best of several runs, memory is the largest resident set.
 """
-import os, pathlib, resource, shutil, subprocess, sys, time
+import os, pathlib, shutil, subprocess, sys, time
 
 root = pathlib.Path(__file__).resolve().parent.parent
 chpipe, state = os.path.abspath(sys.argv[1]), pathlib.Path(sys.argv[2]).absolute()
