@@ -361,11 +361,12 @@ impl Windowed<'_> {
         if let Some(field_name) = event_time
             && !resolved.ephemeral
         {
-            resolved.relation.event_time_filter = Some(EventTimeFilter {
-                field_name,
-                start: Some(self.batch.start.clone()),
-                end: Some(self.batch.end.clone()),
-            });
+            let own = (self.batch.start.clone(), self.batch.end.clone());
+            let sample = self.worker.resolver.sample();
+            let (start, end) =
+                sample.map_or(own, |sample| sample.within(Some(&self.batch.start), Some(&self.batch.end)));
+            resolved.relation.event_time_filter =
+                Some(EventTimeFilter { field_name, start: Some(start), end: Some(end) });
         }
         resolved
     }
