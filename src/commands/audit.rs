@@ -74,8 +74,15 @@ pub(super) fn leave(command: &'static str, context: &Context, result: &Result<Ex
         runs.push((record, events));
         audit.write(&runs)?;
         if context.settings.metrics.is_on() {
-            let registry = metrics::registry(&mut *session, context)?;
-            crate::observe::publish(&registry, &context.settings.metrics, context.invocation.started_at)?;
+            let sent = metrics::registry(&mut *session, context).and_then(|registry| {
+                Ok(crate::observe::publish(&registry, &context.settings.metrics, context.invocation.started_at)?)
+            });
+            if let Err(error) = sent {
+                let text = crate::diagnostic::text(&error);
+                context
+                    .printer
+                    .warning(&format!("the metrics of this run were not sent: {}", text.trim_start_matches("error: ")));
+            }
         }
         Ok::<(), Error>(())
     })();
