@@ -84,6 +84,7 @@ fn migrate(context: &Context) -> Result<ExitStatus, Error> {
         out: None,
         format: PlanFormat::Text,
         allow_destructive: Vec::new(),
+        queue: false,
     };
     super::migrate::migrate(&args, context)
 }
@@ -93,7 +94,8 @@ fn load(context: &Context) -> Result<ExitStatus, Error> {
     if super::migrate::queue_mode(context) {
         return Ok(ExitStatus::Success);
     }
-    let args = LoadArgs { command: None, mode: None, endpoint: Vec::new(), reload: Vec::new(), dry_run: false };
+    let args =
+        LoadArgs { command: None, mode: None, endpoint: Vec::new(), reload: Vec::new(), patience: 60, dry_run: false };
     super::load::load(&args, context)
 }
 
