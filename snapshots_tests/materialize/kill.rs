@@ -54,7 +54,8 @@ fn leave_nothing(project: &Project, models: &[&str]) {
 
 /// The rows of two queries, whole and sorted.
 fn equal(left: &str, right: &str) -> String {
-    let rows = |query: &str| format!("(select groupArray(row) from (select tuple(*) as row from ({query}) order by all))");
+    let rows =
+        |query: &str| format!("(select groupArray(row) from (select tuple(*) as row from ({query}) order by all))");
     format!("select 1 as differs where {} != {}\n", rows(left), rows(right))
 }
 
@@ -66,18 +67,28 @@ fn a_run_that_follows_dead_ones_is_whole() {
         ("replaced", "incremental_strategy='delete_insert', unique_key='id'"),
         ("rewritten", "incremental_strategy='legacy', unique_key='id'"),
     ] {
-        project.write(&format!("models/{name}.sql"), &format!("{{{{ config(materialized='incremental', {strategy}) }}}}\n{{{{ newest() }}}}\n"));
+        project.write(
+            &format!("models/{name}.sql"),
+            &format!("{{{{ config(materialized='incremental', {strategy}) }}}}\n{{{{ newest() }}}}\n"),
+        );
         let newest = "select * from {{ source('killed', 'src') }} order by round desc limit 1 by id";
         project.write(&format!("tests/{name}.sql"), &equal(&format!("select * from {{{{ ref('{name}') }}}}"), newest));
     }
     project.write("models/appended.sql", "{{ config(materialized='incremental', incremental_strategy='append', partition_by='round % 2') }}\nselect * from {{ source('killed', 'src') }}{% if is_incremental() %} where round > (select max(round) from {{ this }}){% endif %}\n");
     project.write("models/partitioned.sql", "{{ config(materialized='incremental', incremental_strategy='insert_overwrite', partition_by='round') }}\nselect * from {{ source('killed', 'src') }}{% if is_incremental() %} where round >= (select max(round) from {{ this }}){% endif %}\n");
-    project.write("models/rebuilt.sql", "{{ config(materialized='table') }}\nselect * from {{ source('killed', 'src') }}\n");
-    project.write("models/seen.sql", "{{ config(materialized='materialized_view') }}\nselect id, round, at from {{ source('killed', 'src') }}\n");
+    project.write(
+        "models/rebuilt.sql",
+        "{{ config(materialized='table') }}\nselect * from {{ source('killed', 'src') }}\n",
+    );
+    project.write(
+        "models/seen.sql",
+        "{{ config(materialized='materialized_view') }}\nselect id, round, at from {{ source('killed', 'src') }}\n",
+    );
     project.write("models/redeployed.sql", "{{ config(materialized='materialized_view', full_refresh=true) }}\nselect id, round, at from {{ source('killed', 'src') }}\n");
     for name in ["appended", "partitioned", "rebuilt", "seen", "redeployed"] {
         let expected = "select * from {{ source('killed', 'src') }}";
-        project.write(&format!("tests/{name}.sql"), &equal(&format!("select * from {{{{ ref('{name}') }}}}"), expected));
+        project
+            .write(&format!("tests/{name}.sql"), &equal(&format!("select * from {{{{ ref('{name}') }}}}"), expected));
     }
     leave_nothing(&project, &["replaced", "rewritten", "appended", "partitioned", "rebuilt", "seen", "redeployed"]);
     build(&project, "{round: 1}", None).success();
@@ -119,7 +130,13 @@ fn a_first_run_can_be_started_again() {
         "models/into.sql",
         &format!("{{{{ config(alias='into' ~ var('suffix'), materialized='materialized_view') }}}}\n{{{{ materialization_target_table(ref('target')) }}}}\n{all}\n"),
     );
-    project.write("tests/target.sql", &format!("-- depends_on: {{{{ ref('into') }}}}\n{}", equal("select id, round, at from {{ ref('target') }}", all)));
+    project.write(
+        "tests/target.sql",
+        &format!(
+            "-- depends_on: {{{{ ref('into') }}}}\n{}",
+            equal("select id, round, at from {{ ref('target') }}", all)
+        ),
+    );
     model(
         "daily",
         "materialized='incremental', incremental_strategy='microbatch', event_time='at', batch_size='day', begin=var('begin'), lookback=0",

@@ -2,6 +2,7 @@
 
 #[cfg(debug_assertions)]
 mod kill;
+mod matrix;
 mod node;
 mod project;
 mod relations;
