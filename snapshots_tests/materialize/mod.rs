@@ -6,6 +6,7 @@ mod matrix;
 mod node;
 mod project;
 mod relations;
+mod served;
 
 pub(crate) use node::{adapter, node, rows};
 pub(crate) use project::{query, shop};
