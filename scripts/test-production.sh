@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
-# The parts around the binary, each by the program that will read it: compose stack, Prometheus, dashboards, Airflow, Superset.
+# The parts around the binary, each by the program that will read it: compose stack, Prometheus, dashboards, Airflow, Superset,
+# and the clients of `chpipe serve`.
 # CHPIPE_BIN names the binary (default: target/debug/chpipe); CHPIPE_TEST_SKIPS a file for what this machine cannot run.
-# test-production.sh [PART...]: compose metrics airflow superset; all where none is named.
+# test-production.sh [PART...]: compose metrics serve airflow superset; all where none is named. Airflow takes longest and mostly waits
+# for its own start, so beside other parts it runs in the background.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ "$#" -gt 0 ] || set -- compose metrics airflow superset
+[ "$#" -gt 0 ] || set -- compose metrics serve airflow superset
 CHPIPE_BIN=${CHPIPE_BIN:-$PWD/target/debug/chpipe}
 export CHPIPE_BIN
 debian=$PWD/.cache/debian
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+beside=
+# What runs beside ends first: it stops its own programs, and nothing writes into the folder while it is removed.
+trap '[ -z "$beside" ] || { kill "$beside" 2> /dev/null && wait "$beside" || true; }; rm -rf "$work"' EXIT
 
 skip() { echo "skipped: $1" | tee -a "${CHPIPE_TEST_SKIPS:-/dev/null}"; }
 
@@ -32,8 +36,8 @@ metrics() {
     tools=$(scripts/python-env.sh tools)
     "$tools/bin/python" docker/grafana/dashboards.py --check
     scripts/fetch-debian.sh prometheus prometheus-alertmanager prometheus-pushgateway
-    if [ ! -x "$debian/usr/bin/promtool" ]; then
-        skip 'Prometheus configuration: no promtool'
+    if [ ! -x "$debian/usr/bin/promtool" ] || [ ! -x "$debian/usr/bin/prometheus-pushgateway" ]; then
+        skip 'Prometheus: no promtool or Pushgateway'
         return
     fi
     PATH=$debian/usr/bin:$PATH
@@ -47,11 +51,25 @@ metrics() {
     tests/production/scrape.sh "$work"
 }
 
-airflow() { tests/production/airflow.sh "$work"; }
+serve() { tests/production/serve.sh "$work"; }
+
+airflow() { tests/production/airflow.sh "$work/airflow"; }
 
 superset() { tests/production/superset.sh "$work"; }
 
+if [[ $# -gt 1 && " $* " == *' airflow '* ]]; then
+    tests/production/airflow.sh "$work/airflow" > "$work/airflow.out" 2>&1 &
+    beside=$!
+fi
 for part in "$@"; do
+    [ -z "$beside" ] || [ "$part" != airflow ] || continue
     printf '\n== %s (%ss)\n' "$part" "$SECONDS"
     "$part"
 done
+if [ -n "$beside" ]; then
+    failed=
+    wait "$beside" || failed=1
+    printf '\n== airflow (%ss)\n' "$SECONDS"
+    cat "$work/airflow.out"
+    [ -z "$failed" ] || exit 1
+fi

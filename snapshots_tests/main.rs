@@ -13,6 +13,7 @@
 
 mod cli;
 mod ddl;
+mod engine;
 mod errors;
 mod extract;
 mod f1;

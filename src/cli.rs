@@ -346,6 +346,9 @@ pub struct SimulateArgs {
     /// A fault and its probability, repeatable: 500, 503, truncate, cut, html, reset, delay, shift, throttle
     #[arg(long, value_name = "KIND:PROBABILITY")]
     pub fault: Vec<crate::simulate::Fault>,
+    /// Only so many requests meet faults; then the API has recovered
+    #[arg(long, value_name = "N")]
+    pub fault_requests: Option<u64>,
     /// How late an answer with the fault `delay` comes, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 3000)]
     pub delay_ms: u64,
@@ -627,7 +630,8 @@ pub struct BackfillArgs {
     /// Begin a new batch even where one can be resumed
     #[arg(long, conflicts_with = "batch_id")]
     pub fresh: bool,
-    /// Stop after transform: migrate and load nothing
+    /// Stop after transform: migrate and load nothing. A backfill that loads keeps an embedded warehouse open to its end,
+    /// and other commands wait for it
     #[arg(long)]
     pub no_load: bool,
     /// Show the requests and how long they would take, and ask nothing

@@ -40,6 +40,12 @@ impl Printer {
         Self { quiet: true, color: false, json: false, progress }
     }
 
+    /// The same for a step within a longer command: warnings and bars, no lines and tables.
+    #[must_use]
+    pub fn terse(&self) -> Self {
+        Self { quiet: true, ..self.clone() }
+    }
+
     /// Whether ANSI colours are wanted on stdout.
     pub fn color(&self) -> bool {
         self.color

@@ -110,6 +110,8 @@ DASHBOARDS = {
             bars("Pages by endpoint", [("sum by (endpoint) (increase(chpipe_pages_total[1h]))", "{{endpoint}}")]),
             bars("API requests by outcome", [("sum by (outcome) (increase(chpipe_api_requests_total[1h]))", "{{outcome}}")]),
             lines("Seconds per API request", [("sum by (endpoint) (increase(chpipe_api_seconds_total[1d])) / (sum by (endpoint) (increase(chpipe_api_requests_total[1d])) > 0)", "{{endpoint}}")], unit="s", about="Waiting for the quota included."),
+            lines("API request latency", [(f"histogram_quantile({q}, sum by (le) (increase(chpipe_api_request_duration_seconds_bucket[1d])))", f"p{int(q * 100)}") for q in (0.5, 0.95, 0.99)], unit="s", about="Without waiting for the quota."),
+            lines("API request latency by endpoint and outcome, p95", [("histogram_quantile(0.95, sum by (le, endpoint, outcome) (increase(chpipe_api_request_duration_seconds_bucket[1d])))", "{{endpoint}} {{outcome}}")], unit="s"),
             lines("API quota left", [("min(api_rate_limit_remaining)", "requests")]),
             bars("S3 requests", [("sum by (api) (rate(minio_s3_requests_total[5m]))", "{{api}}")], unit="reqps"),
             lines("S3 traffic", [("sum(rate(minio_s3_traffic_received_bytes[5m]))", "written"), ("sum(rate(minio_s3_traffic_sent_bytes[5m]))", "read")], unit="Bps"),

@@ -9,8 +9,8 @@ use std::{
 };
 
 use chpipe::{
-    extract::Endpoints,
-    transform::{Rows, Shape},
+    extract::{Endpoints, Level},
+    transform::{Provenance, Rows, Shape},
 };
 
 use crate::{
@@ -75,6 +75,8 @@ fn recorded_listings_are_read_without_loss() {
         listings.entry(key).or_default().push(page);
     }
     let mut by_round: BTreeMap<String, usize> = BTreeMap::new();
+    let mut tables = BTreeMap::new();
+    let mut sizes = 0;
     for ((endpoint, season, round, limit), mut pages) in listings {
         let listing = format!("{endpoint} {season:?} {round:?} limit {limit}");
         let shape = Shape::new(endpoints.get(&endpoint).unwrap());
@@ -98,12 +100,28 @@ fn recorded_listings_are_read_without_loss() {
         assert_eq!((rows.len(), rows.distinct_keys()), (total, total), "{listing}");
         let table = rows.finish().unwrap();
         assert_eq!((table.rows.num_rows(), table.duplicates, table.conflicts.len()), (total, 0, 0), "{listing}");
+        // Neither the size of the pages nor their order is to be seen in the Parquet.
+        let parquet = table.to_parquet(&shape, &Provenance::default()).unwrap();
+        let mut backwards = Rows::new(&shape, season, round);
+        for page in pages.iter().rev() {
+            backwards.add_page(&fs_err::read(&page.body).unwrap()).unwrap();
+        }
+        assert!(
+            backwards.finish().unwrap().to_parquet(&shape, &Provenance::default()).unwrap() == parquet,
+            "{listing}"
+        );
+        sizes += usize::from(tables.contains_key(&(endpoint.clone(), season, round)));
+        let known = tables.entry((endpoint.clone(), season, round)).or_insert_with(|| parquet.clone());
+        assert!(*known == parquet, "{listing}: another page size gave another table");
         let level = endpoints.get(&endpoint).unwrap().level;
         if limit == 100 && (level.has_rounds() == round.is_some()) && (season.is_some() || !level.has_rounds()) {
             let of_season = if season.is_none() { "all " } else { "" };
             *by_round.entry(format!("{of_season}{endpoint}")).or_default() += total;
+        } else if limit == 100 && level == Level::Standings && season.is_some() {
+            *by_round.entry(format!("{endpoint} at the end")).or_default() += total;
         }
     }
+    assert!(sizes > 0, "no listing was recorded with two page sizes");
     let expected = [
         ("all circuits", 77),
         ("all constructors", 212),
@@ -111,6 +129,10 @@ fn recorded_listings_are_read_without_loss() {
         ("all races", 1149),
         ("all seasons", 76),
         ("all status", 74),
+        ("constructorstandings", 1654),
+        ("constructorstandings at the end", 104),
+        ("driverstandings", 3838),
+        ("driverstandings at the end", 291),
         ("laps", 4196),
         ("pitstops", 147),
         ("qualifying", 2082),

@@ -9,7 +9,7 @@ use std::{
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde_json::Value;
 
-use super::source::{newest_data, newest_silver, objects, rows_of};
+use super::source::{Running, newest_data, newest_silver, objects, rows_of};
 use crate::{
     harness::{Project, skip},
     replay::{self, Replay},
@@ -76,14 +76,14 @@ fn a_season_survives_faults_and_kills() {
     for _ in 0..KILLS {
         let until = replay.requests().len() + random.random_range(0..8);
         let pause = Duration::from_millis(random.random_range(0..300));
-        let mut child = command().spawn().unwrap();
-        while replay.requests().len() < until && child.try_wait().unwrap().is_none() {
+        let mut child = Running(command().spawn().unwrap());
+        while replay.requests().len() < until && child.0.try_wait().unwrap().is_none() {
             std::thread::sleep(Duration::from_millis(5));
         }
         std::thread::sleep(pause);
         // One that is done is a zombie until it is waited for: there is no other process to hit.
-        child.kill().unwrap();
-        child.wait().unwrap();
+        child.0.kill().unwrap();
+        child.0.wait().unwrap();
         let asked = replay.requests();
         let again: Vec<_> = asked[checked..].iter().filter(|url| have.contains(*url)).collect();
         // A listing that was started over since then is asked for again, as a whole.

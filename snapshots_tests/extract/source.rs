@@ -1,7 +1,7 @@
 //! `chpipe extract` against the simulated API: plans, faults, kills, limits, and what a rerun does.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::Read as _,
     path::{Path, PathBuf},
     process::{Child, Stdio},
@@ -128,43 +128,51 @@ pub(super) fn rows_of(path: &Path) -> Vec<String> {
 #[test]
 fn a_killed_run_goes_on_where_it_was() {
     let source = simulation(&["delay:0.4"]);
-    let project = project(&source);
     let arguments = ["extract", "--season", "2022", "--round", "1..4"];
+    // The whole of it, by a run that nobody kills.
+    let undisturbed = simulation(&[]);
+    let expected = project(&undisturbed);
+    expected.run(arguments).success();
+    // So few requests that it cannot come to its end before it is killed, however late that is.
+    let most = undisturbed.requests() - 1;
+    let limited = project(&source).env("CHPIPE_REQUESTS_PER_HOUR", most.to_string());
     let mut random = StdRng::seed_from_u64(7);
     let mut seen: BTreeMap<String, SystemTime> = BTreeMap::new();
-    let (mut kills, mut is_done) = (0, false);
-    for _ in 0..12 {
-        let mut child = project.command().args(arguments).stdout(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(random.random_range(30..250)));
-        if child.try_wait().unwrap().is_some() {
-            is_done = true;
-            break;
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
+    let mut kills = 0;
+    while seen.len() < 12 && taken(&limited) < most {
+        let enough = seen.len() + random.random_range(1..4);
+        let mut child = Running(limited.command().args(arguments).stdout(Stdio::null()).spawn().unwrap());
+        wait_for(|| objects(&limited, "bronze").len() >= enough || taken(&limited) == most);
+        child.0.kill().unwrap();
+        assert_eq!(child.0.wait().unwrap().code(), None, "it ended by itself");
         kills += 1;
-        let stored = objects(&project, "bronze");
+        let stored = objects(&limited, "bronze");
         for (key, time) in &seen {
             assert_eq!(modified(&stored[key]), *time, "{key} was written again");
         }
         seen = stored.iter().map(|(key, path)| (key.clone(), modified(path))).collect();
     }
-    assert!(kills >= 2, "it was too fast to be killed");
-    if !is_done {
-        project.run(arguments).success();
-    }
-    let stored = objects(&project, "bronze");
-    let batches: std::collections::BTreeSet<_> =
+    let free = limited.env("CHPIPE_REQUESTS_PER_HOUR", "1000000");
+    free.run(arguments).success();
+    let stored = objects(&free, "bronze");
+    let batches: BTreeSet<_> =
         stored.keys().map(|key| key.split("batch_id=").nth(1).unwrap().split('/').next().unwrap().to_owned()).collect();
     assert_eq!(batches.len(), 1, "{batches:?}");
     // What was asked for and not stored was under way at a kill: at most one page of each of the four workers.
     let lost = source.requests() - stored.len() as u64;
     assert!(lost <= kills * 4, "{lost} requests too many after {kills} kills");
-    // The whole of it, compared with a run that nobody killed.
-    let undisturbed = simulation(&[]);
-    let expected = super::source::project(&undisturbed);
-    expected.run(arguments).success();
-    assert_eq!(newest_data(&project), newest_data(&expected));
+    assert_eq!(newest_data(&free), newest_data(&expected));
+}
+
+/// Requests of this hour, also those that were never sent because their process was killed.
+fn taken(project: &Project) -> u64 {
+    let files = walkdir::WalkDir::new(project.path().join(".chpipe/state/rate")).into_iter().filter_map(Result::ok);
+    let states = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "json"));
+    let counts = states.map(|file| {
+        let state: Value = serde_json::from_slice(&fs_err::read(file.path()).unwrap()).unwrap();
+        state["minutes"].as_array().unwrap().iter().map(|minute| minute[1].as_u64().unwrap()).sum::<u64>()
+    });
+    counts.sum()
 }
 
 /// A complete batch_id is skipped without a request; without one a new batch begins, and `--fresh` begins one in any case.
@@ -241,7 +249,7 @@ fn an_incremental_run_takes_the_latest_round() {
 #[test]
 fn limits_hold_over_processes() {
     let source = simulation(&[]);
-    let start = |project: &Project| -> Vec<Child> {
+    let start = |project: &Project| -> Vec<Running> {
         let endpoints = ["results", "qualifying", "pitstops"].into_iter();
         let children = endpoints.map(|endpoint| {
             let log = fs_err::File::create(project.path().join(format!("{endpoint}.jsonl"))).unwrap().into_parts().0;
@@ -249,13 +257,13 @@ fn limits_hold_over_processes() {
                 ["extract", "--season", "2023", "--round", "1..8", "--batch-id", BATCH, "--endpoint", endpoint];
             let mut command = project.command();
             command.args(arguments).args(["--log-format", "json", "--log-level", "debug"]);
-            command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
+            Running(command.stdout(Stdio::null()).stderr(log).spawn().unwrap())
         });
         children.collect()
     };
     let shared = project(&source).env("CHPIPE_REQUESTS_PER_SECOND", "20");
     for mut child in start(&shared) {
-        assert!(child.wait().unwrap().success());
+        assert!(child.0.wait().unwrap().success());
     }
     // The calendar is asked for once by each that finds none.
     assert_eq!(objects(&shared, "bronze").len(), 25);
@@ -264,15 +272,15 @@ fn limits_hold_over_processes() {
     assert_never_faster(&logs, 20);
 
     let source = simulation(&[]);
-    let shared = project(&source).env("CHPIPE_REQUESTS_PER_HOUR", "10");
+    let shared = project(&source).env("CHPIPE_REQUESTS_PER_HOUR", "8");
     let children = start(&shared);
-    wait_for(|| source.requests() >= 10);
-    // Whoever would send an eleventh does so within this time, but for a machine that is slow; then nothing is learnt.
+    wait_for(|| source.requests() >= 8);
+    // Whoever would send a ninth does so within this time, but for a machine that is slow; then nothing is learnt.
     std::thread::sleep(Duration::from_millis(500));
     for mut child in children {
         assert_eq!(interrupt(&mut child), Some(130));
     }
-    assert_eq!(source.requests(), 10);
+    assert_eq!(source.requests(), 8);
 }
 
 /// A source that refuses makes it slow down and go on.
@@ -317,11 +325,11 @@ fn an_interrupt_is_resumed() {
     let source = simulation(&[]);
     let arguments = ["extract", "--season", "2023", "--endpoint", "results"];
     let waiting = project(&source).env("CHPIPE_REQUESTS_PER_HOUR", "6");
-    let mut child = waiting.command().args(arguments).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = Running(waiting.command().args(arguments).stderr(Stdio::piped()).spawn().unwrap());
     wait_for(|| objects(&waiting, "bronze").len() == 6);
     assert_eq!(interrupt(&mut child), Some(130));
     let mut stderr = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    child.0.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
     assert!(stderr.contains("the same command goes on from there"), "{stderr}");
     let free = waiting.env("CHPIPE_REQUESTS_PER_HOUR", "1000000");
     let outcome = free.run(arguments).success();
@@ -330,8 +338,18 @@ fn an_interrupt_is_resumed() {
     assert_eq!((newest_data(&free).len() as u64, source.requests()), (listings, listings));
 }
 
+/// A process that does not outlive a test that fails: it may wait for the hour to end.
+pub(super) struct Running(pub(super) Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Sends SIGINT and answers the exit code.
-fn interrupt(child: &mut Child) -> Option<i32> {
+fn interrupt(Running(child): &mut Running) -> Option<i32> {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
     child.wait().unwrap().code()
@@ -346,15 +364,27 @@ fn wait_for(mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A backfill takes season after season to Silver, and goes on where it was.
+/// A backfill takes season after season through the whole pipeline, ends at once when it is told to, and goes on where it was.
 #[test]
 fn a_backfill_goes_season_by_season() {
     let source = simulation(&[]);
-    let project = project(&source);
-    let arguments = ["backfill", "--no-load", "--season", "1957..1959", "--endpoint", "races,results,circuits"];
-    let outcome = project.run(arguments).success();
-    assert!(outcome.stdout.contains("season 1958: "), "{}", outcome.stdout);
-    let (bronze, silver) = (objects(&project, "bronze").len(), objects(&project, "silver").len());
-    let rounds: usize = (1957..=1959).map(|season| usize::from(source.source().rounds(season))).sum();
-    assert_eq!((bronze, silver), (1 + 3 + rounds, 1 + 3 + rounds));
+    let arguments = ["backfill", "--season", "1957..1959", "--endpoint", "races,results,circuits"];
+    let rounds = |season: u16| u64::from(source.source().rounds(season));
+    // Enough for the circuits, the first season and a part of the second.
+    let some = 1 + (1 + rounds(1957)) + 4;
+    let limited = crate::f1::project(&source.url()).env("CHPIPE_REQUESTS_PER_HOUR", some.to_string());
+    let mut child = Running(limited.command().args(arguments).stdout(Stdio::null()).spawn().unwrap());
+    wait_for(|| objects(&limited, "bronze").len() as u64 == some);
+    assert_eq!(interrupt(&mut child), Some(130));
+    let free = limited.env("CHPIPE_REQUESTS_PER_HOUR", "1000000");
+    let outcome = free.run(arguments).success();
+    for part in ["(resumed)", "static endpoints: in the warehouse", "season 1957: ", "season 1959: in the warehouse"] {
+        assert!(outcome.stdout.contains(part), "{part}\n{}", outcome.stdout);
+    }
+    let listings = 1 + (1957..=1959).map(|season| 1 + rounds(season)).sum::<u64>();
+    assert_eq!((objects(&free, "bronze").len() as u64, source.requests()), (listings, listings));
+    let sql = "select season, uniqExact(round) from raw.raw_results group by season order by season";
+    let loaded = free.run(["query", "--format", "TSV", sql]).success().stdout;
+    let expected: String = (1957..=1959).map(|season| format!("{season}\t{}\n", rounds(season))).collect();
+    assert_eq!(loaded, expected);
 }

@@ -1,6 +1,8 @@
 //! What each command that changes the warehouse leaves behind: its row in the audit trail, the runs of extract and
 //! transform that the lake has kept since, and the metrics. It never fails a command: what cannot be written is a warning.
 
+use serde_json::{Map, Value};
+
 use crate::{
     Error,
     cli::{Command, LoadCommand, MigrateCommand},
@@ -24,7 +26,33 @@ pub(super) fn audited(command: &Command) -> Option<&'static str> {
         Command::Seed(_) => Some("seed"),
         Command::Snapshot(_) => Some("snapshot"),
         Command::Build(_) => Some("build"),
-        _ => None,
+        Command::Retry(_) => Some("retry"),
+        Command::Clone(_) => Some("clone"),
+        Command::RunOperation(_) => Some("run-operation"),
+        // Where its statement is no SELECT.
+        Command::Query(_) => Some("query"),
+        Command::Backfill(args) if args.dry_run || args.no_load => None,
+        Command::Backfill(_) => Some("backfill"),
+        // The first two leave their records in the lake.
+        Command::Extract(_)
+        | Command::Transform(_)
+        | Command::Engine(_)
+        | Command::Ddl(_)
+        | Command::Completions(_)
+        | Command::Simulate(_)
+        | Command::Parse(_)
+        | Command::Ls(_)
+        | Command::Compile(_)
+        | Command::Deps(_)
+        | Command::Show(_)
+        | Command::Source(_)
+        | Command::Docs(_)
+        | Command::Debug(_)
+        | Command::Clean(_)
+        | Command::Init(_)
+        | Command::Metrics(_)
+        | Command::Lineage(_)
+        | Command::Serve(_) => None,
     }
 }
 
@@ -32,6 +60,9 @@ pub(super) fn audited(command: &Command) -> Option<&'static str> {
 pub(super) fn leave(command: &'static str, context: &Context, result: &Result<ExitStatus, Error>) {
     // No warehouse was opened, so nothing was changed; and what could not be reached cannot be written to.
     let Some(engine) = context.journal.take_engine() else { return };
+    if context.journal.is_reading() {
+        return;
+    }
     let left = (|| {
         let mut session = engine.connect()?;
         let database = &context.settings.migrate.state_database;
@@ -43,8 +74,15 @@ pub(super) fn leave(command: &'static str, context: &Context, result: &Result<Ex
         runs.push((record, events));
         audit.write(&runs)?;
         if context.settings.metrics.is_on() {
-            let registry = metrics::registry(&mut *session, context)?;
-            crate::observe::publish(&registry, &context.settings.metrics, context.invocation.started_at)?;
+            let sent = metrics::registry(&mut *session, context).and_then(|registry| {
+                Ok(crate::observe::publish(&registry, &context.settings.metrics, context.invocation.started_at)?)
+            });
+            if let Err(error) = sent {
+                let text = crate::diagnostic::text(&error);
+                context
+                    .printer
+                    .warning(&format!("the metrics of this run were not sent: {}", text.trim_start_matches("error: ")));
+            }
         }
         Ok::<(), Error>(())
     })();
@@ -53,8 +91,18 @@ pub(super) fn leave(command: &'static str, context: &Context, result: &Result<Ex
     }
 }
 
+/// What of a run's arguments belongs into the audit trail: all but the variables' values, which can be secrets.
+pub(super) fn selected(args: &Map<String, Value>) -> Value {
+    let mut args = args.clone();
+    if let Some(Value::Object(variables)) = args.remove("vars") {
+        args.insert("vars".to_owned(), variables.keys().cloned().collect());
+    }
+    args.into()
+}
+
 fn record(command: &'static str, context: &Context, result: &Result<ExitStatus, Error>) -> RunRecord {
     let mut record = RunRecord::new(command, &context.invocation, &context.settings.project_dir);
+    record.arguments = context.journal.arguments();
     match result {
         Ok(ExitStatus::Success) => {}
         Ok(ExitStatus::Failure) => record.outcome = Outcome::Failed,

@@ -30,6 +30,7 @@ pub(super) fn backfill(args: &BackfillArgs, context: &Context) -> Result<ExitSta
         runtime.block_on(extraction.show_plan())?;
         return Ok(ExitStatus::Success);
     }
+    context.journal.set_arguments(lake_run::arguments(&selectors));
     let work = || {
         let plan = runtime.block_on(extraction.until_interrupted(async {
             let plan = extraction.plan().await?;
@@ -57,12 +58,18 @@ pub(super) fn backfill(args: &BackfillArgs, context: &Context) -> Result<ExitSta
                 brief: Some(name(&part)),
             };
             runtime.block_on(transform::run(&request, context, &lake))?;
-            for (step, run) in AFTER_TRANSFORM.iter().take(if args.no_load { 0 } else { usize::MAX }) {
+            if args.no_load {
+                continue;
+            }
+            // A season's plan and tables are not worth pages of text between two seasons; what fails is said all the same.
+            let terse = Context { printer: context.printer.terse(), ..context.clone() };
+            for (step, run) in AFTER_TRANSFORM {
                 tracing::info!(step, part = name(&part), "backfill step");
-                if run(context)? == ExitStatus::Failure {
+                if run(&terse)? == ExitStatus::Failure {
                     status = ExitStatus::Failure;
                 }
             }
+            context.printer.line(&format!("{}: in the warehouse", name(&part)));
         }
         match incomplete {
             Some(error) => Err(error.into()),
@@ -83,8 +90,8 @@ fn migrate(context: &Context) -> Result<ExitStatus, Error> {
         check: false,
         out: None,
         format: PlanFormat::Text,
-        allow_destructive: Vec::new(),
         queue: false,
+        allow_destructive: Vec::new(),
     };
     super::migrate::migrate(&args, context)
 }
@@ -95,7 +102,7 @@ fn load(context: &Context) -> Result<ExitStatus, Error> {
         return Ok(ExitStatus::Success);
     }
     let args =
-        LoadArgs { command: None, mode: None, endpoint: Vec::new(), reload: Vec::new(), patience: 60, dry_run: false };
+        LoadArgs { command: None, mode: None, endpoint: Vec::new(), reload: Vec::new(), patience: 0, dry_run: false };
     super::load::load(&args, context)
 }
 

@@ -22,6 +22,7 @@ pub(super) fn build(args: &BuildArgs, context: &Context) -> Result<ExitStatus, E
             ResourceType::Seed,
             ResourceType::Test,
             ResourceType::UnitTest,
+            ResourceType::Exposure,
         ],
         selection: &args.selection,
         execution: &args.execution,

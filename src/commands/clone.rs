@@ -63,6 +63,8 @@ pub(super) fn clone(args: &CloneArgs, context: &Context) -> Result<ExitStatus, E
         elapsed: started.elapsed().as_secs_f64(),
         args: arguments,
     };
+    context.journal.set_arguments(json!({"which": "clone", "selected": ids.len(), "full_refresh": args.full_refresh}));
+    context.journal.add_nodes(document.json()["results"].as_array().map(Vec::as_slice).unwrap_or_default());
     write_run_results(&document, workspace.target_path())
         .map_err(|source| Error::Io { path: workspace.target_path().join("run_results.json"), source })?;
     Ok(if failed { ExitStatus::Failure } else { ExitStatus::Success })

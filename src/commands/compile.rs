@@ -1,19 +1,20 @@
 //! `chpipe compile`: the SQL of what is selected goes to target/compiled; the warehouse is opened only when a model asks it
 //! something.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-use serde_json::json;
+use serde_json::{Map, json};
 
 use crate::{
     Error,
     cli::{CompileArgs, CompileOutput},
-    commands::{Context, ExitStatus, lazy_warehouse::LazyWarehouse, parse},
+    commands::{Context, ExitStatus, lazy_warehouse::LazyWarehouse, parse, results},
     project::{
         Compiled, Compiler, Defer, LoadOptions, PreviousState, ProjectError, Resolver, ResourceType, Selector,
         Workspace, write_manifest,
     },
     render::SilentEvents,
+    schedule::{NodeResult, NodeStatus},
 };
 
 /// What dbt compiles.
@@ -57,12 +58,13 @@ pub(super) fn compile(args: &CompileArgs, context: &Context) -> Result<ExitStatu
         print(args, context, "inline_query", &compiled);
         return Ok(ExitStatus::Success);
     }
-    let ids: Vec<&String> = selection.ids.iter().filter(|id| has_sql(&workspace, id)).collect();
-    compile_and_write(&workspace, &compiler, &warehouse, &ids, context)?;
+    let ids: Vec<&String> = selection.ids.iter().collect();
+    compile_and_write(&workspace, &compiler, &warehouse, &ids, "compile", context)?;
     context.printer.line(&parse::found(&workspace));
     // dbt prints the SQL of nodes that were asked for by name.
     if !args.selection.included().is_empty() {
-        let models: Vec<&&String> = ids.iter().filter(|id| !id.starts_with("test.")).collect();
+        let models: Vec<&&String> =
+            ids.iter().filter(|id| !id.starts_with("test.") && has_sql(&workspace, id)).collect();
         if let [id] = models.as_slice()
             && let Some(compiled) = compiler.compiled().get(id.as_str())
         {
@@ -83,21 +85,41 @@ pub(super) fn write_selected(
     let resolver = Resolver::new(workspace, ids.to_vec(), false, None);
     let events = SilentEvents;
     let compiler = Compiler::new(workspace, &resolver, &events);
-    let ids: Vec<&String> = ids.iter().filter(|id| compile && has_sql(workspace, id)).collect();
+    let ids: Vec<&String> = ids.iter().filter(|_| compile).collect();
     let warehouse = LazyWarehouse::new(context, true);
-    compile_and_write(workspace, &compiler, &warehouse, &ids, context)
+    compile_and_write(workspace, &compiler, &warehouse, &ids, "generate", context)
 }
 
-/// manifest.json is written even where a node failed, with the others compiled.
+/// manifest.json and run_results.json are written even where a node failed, with the others compiled.
 fn compile_and_write(
     workspace: &Workspace,
     compiler: &Compiler<'_>,
     warehouse: &LazyWarehouse<'_>,
     ids: &[&String],
+    which: &str,
     context: &Context,
 ) -> Result<(), Error> {
-    let failures = compile_all(compiler, warehouse, ids);
-    write_manifest(&workspace.manifest, &compiler.compiled(), &context.invocation, workspace.target_path())?;
+    let started = Instant::now();
+    let with_sql: Vec<&String> = ids.iter().copied().filter(|id| has_sql(workspace, id)).collect();
+    let failures = compile_all(compiler, warehouse, &with_sql);
+    let compiled = compiler.compiled();
+    write_manifest(&workspace.manifest, &compiled, &context.invocation, workspace.target_path())?;
+    let results: Vec<NodeResult> = ids
+        .iter()
+        .filter_map(|id| workspace.manifest.nodes.get(id.as_str()))
+        .filter(|node| !node.is_ephemeral())
+        .map(|node| {
+            let found = compiled.get(&node.unique_id);
+            let failed = found.is_none() && has_sql(workspace, &node.unique_id);
+            let status = if failed { NodeStatus::Error } else { NodeStatus::Success };
+            let mut result = NodeResult::new(&node.unique_id, status);
+            result.compiled_code = found.map(|compiled| compiled.code.clone());
+            result.compiled_path = found.and_then(|compiled| compiled.compiled_path.clone());
+            result.relation_name = node.relation_name.clone();
+            result
+        })
+        .collect();
+    results::write(context, workspace, which, Map::new(), &results, started)?;
     match failures.into_iter().next() {
         Some(error) => Err(Error::SharedProject(error)),
         None => Ok(()),

@@ -1,8 +1,13 @@
 //! `chpipe extract`: the API to Bronze.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     Error,
@@ -35,11 +40,16 @@ pub(super) fn extract(args: &ExtractArgs, context: &Context) -> Result<ExitStatu
     Ok(ExitStatus::Success)
 }
 
+/// How often the bar's times are worked out anew while nothing comes in.
+const REFRESH: Duration = Duration::from_secs(1);
+/// How often the log says how far it is.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
 /// An extraction with everything that is printed and kept of it.
 pub(super) struct Extraction<'c> {
     pub(super) stage: Extract,
     client: Arc<Client>,
-    bar: ProgressBar,
+    progress: Arc<Bar>,
     selectors: Selectors,
     lake: Lake,
     context: &'c Context,
@@ -65,9 +75,13 @@ impl<'c> Extraction<'c> {
             now: invocation.started_at,
         };
         let bar = printer.bar("extract", 0);
-        let progress = Arc::new(Bar { bar: bar.clone(), client: Arc::clone(&client) });
-        let stage = Extract::new(Arc::clone(&client), lake, endpoints, options, progress);
-        Ok(Self { stage, client, bar, selectors, lake: lake.clone(), context })
+        if let Ok(style) = ProgressStyle::with_template("{prefix:>12} [{bar:30}] {pos}/{len} {elapsed} {msg}") {
+            // What is left follows from the limits and not from how fast it was so far.
+            bar.set_style(style.progress_chars("=> "));
+        }
+        let progress = Arc::new(Bar { bar, client: Arc::clone(&client) });
+        let stage = Extract::new(Arc::clone(&client), lake, endpoints, options, Arc::clone(&progress) as _);
+        Ok(Self { stage, client, progress, selectors, lake: lake.clone(), context })
     }
 
     /// Plans and says so.
@@ -85,7 +99,7 @@ impl<'c> Extraction<'c> {
 
     /// `--dry-run`.
     pub(super) async fn show_plan(&self) -> Result<(), Error> {
-        self.bar.finish_and_clear();
+        self.progress.bar.finish_and_clear();
         let plan = self.stage.plan(true).await?;
         show(&plan, &self.stage, &self.client, &self.context.printer)
     }
@@ -95,12 +109,15 @@ impl<'c> Extraction<'c> {
             let stored = self.stage.report().endpoints.values().map(|endpoint| endpoint.pages).sum();
             Error::Extract(ExtractError::Interrupted { stored })
         };
-        lake_run::until_interrupted(work, interrupted).await
+        tokio::select! {
+            result = lake_run::until_interrupted(work, interrupted) => result,
+            never = self.progress.keep_fresh() => match never {},
+        }
     }
 
     /// Shows what was done and leaves the run record.
     pub(super) async fn end(&self, result: Result<(), Error>) -> Result<(), Error> {
-        self.bar.finish_and_clear();
+        self.progress.bar.finish_and_clear();
         let report = self.stage.report();
         summary(&report, &self.context.printer);
         let record = record(&self.selectors, &report, &self.client, self.context);
@@ -159,6 +176,9 @@ fn summary(report: &Report, printer: &Printer) {
             ]
         })
         .collect();
+    if rows.is_empty() {
+        return;
+    }
     printer.table(
         &["endpoint", "batches", "there already", "failed", "pages", "rows", "bytes", "seconds"],
         &rows,
@@ -172,12 +192,18 @@ fn record(selectors: &Selectors, report: &Report, client: &Client, context: &Con
     let ids = report.endpoints.values().flat_map(|endpoint| endpoint.batch_ids.iter().cloned());
     record.batch_ids = ids.collect::<std::collections::BTreeSet<_>>().into_iter().collect();
     record.endpoints = serde_json::to_value(&report.endpoints).unwrap_or_default();
-    let mut requests = serde_json::Map::new();
-    for ((endpoint, outcome), count) in client.counters().requests {
+    let (mut requests, mut durations) = (serde_json::Map::new(), serde_json::Map::new());
+    let counters = client.counters();
+    for ((endpoint, outcome), count) in counters.requests {
         let of_endpoint = requests.entry(endpoint).or_insert_with(|| serde_json::json!({}));
         of_endpoint[outcome] = count.into();
     }
+    for ((endpoint, outcome), taken) in counters.durations {
+        let of_endpoint = durations.entry(endpoint).or_insert_with(|| serde_json::json!({}));
+        of_endpoint[outcome] = serde_json::json!(taken);
+    }
     record.requests = requests.into();
+    record.durations = durations.into();
     record.quota_remaining = client.limiter().remaining().ok();
     record
 }
@@ -188,25 +214,56 @@ struct Bar {
     client: Arc<Client>,
 }
 
+impl Bar {
+    /// Requests left, requests left in this hour, and how long it takes: as it is now.
+    fn left(&self) -> Option<(u64, u32, Duration)> {
+        let left = self.bar.length().unwrap_or_default().saturating_sub(self.bar.position());
+        let limiter = self.client.limiter();
+        Some((left, limiter.remaining().ok()?, limiter.expected(left).ok()?))
+    }
+
+    fn refresh(&self) {
+        if let Some((left, quota, time)) = self.left() {
+            self.bar.set_message(format!(
+                "about {} requests left, {} allowed in this hour, {}",
+                human_count(left),
+                human_count(u64::from(quota)),
+                human_duration(time),
+            ));
+        }
+    }
+
+    /// The hour goes on while the limiter waits for it.
+    async fn keep_fresh(&self) -> Infallible {
+        let mut logged = Instant::now();
+        loop {
+            tokio::time::sleep(REFRESH).await;
+            self.refresh();
+            if logged.elapsed() >= LOG_EVERY
+                && let Some((left, quota, time)) = self.left()
+            {
+                logged = Instant::now();
+                tracing::info!(
+                    requests_done = self.bar.position(),
+                    requests_left = left,
+                    quota_left = quota,
+                    seconds_left = time.as_secs(),
+                    "progress"
+                );
+            }
+        }
+    }
+}
+
 impl Progress for Bar {
     fn planned(&self, requests: u64) {
         self.bar.set_length(requests);
-        self.advanced(0);
+        self.refresh();
     }
 
     fn advanced(&self, requests: u64) {
         self.bar.inc(requests);
-        let left = self.bar.length().unwrap_or_default().saturating_sub(self.bar.position());
-        let limiter = self.client.limiter();
-        if let (Ok(quota), Ok(time)) = (limiter.remaining(), limiter.expected(left)) {
-            self.bar.set_message(format!(
-                "about {} requests left, {} of them this hour, {}",
-                human_count(left),
-                human_count(u64::from(quota).min(left)),
-                human_duration(time),
-            ));
-            tracing::debug!(requests_left = left, quota_left = quota, seconds_left = time.as_secs(), "progress");
-        }
+        self.refresh();
     }
 }
 

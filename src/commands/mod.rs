@@ -26,6 +26,7 @@ mod metrics;
 mod migrate;
 mod parse;
 mod query;
+mod results;
 mod retry;
 mod run;
 mod run_operation;

@@ -73,7 +73,21 @@ pub(super) fn retry(args: &RetryArgs, context: &Context) -> Result<ExitStatus, E
         event_time: (None, None),
         arguments: Map::new(),
     };
-    execute(&plan, context)
+    // The variables of then, unless there are new ones.
+    let mut settings = context.settings.clone();
+    if settings.vars.is_empty()
+        && let Some(vars) = previous["vars"].as_object()
+    {
+        settings.vars = vars.clone();
+    }
+    let context = Context {
+        settings,
+        printer: context.printer.clone(),
+        invocation: context.invocation.clone(),
+        journal: context.journal.clone(),
+        open_warehouse: context.open_warehouse.clone(),
+    };
+    execute(&plan, &context)
 }
 
 fn target_path(settings: &Settings) -> Result<std::path::PathBuf, Error> {

@@ -1,6 +1,8 @@
 //! `chpipe run-operation`: one macro, called by name.
 
-use serde_json::Value as Json;
+use std::time::Instant;
+
+use serde_json::{Map, Value as Json, json};
 
 use crate::{
     Error,
@@ -8,17 +10,20 @@ use crate::{
     commands::{
         Context, ExitStatus,
         execute::{Lines, Prepared},
-        parse, warehouse,
+        parse, results, warehouse,
     },
-    project::{LoadOptions, ProjectError, Resolver},
+    project::{CompiledNodes, LoadOptions, ProjectError, Resolver, write_manifest},
     render::{NodeContext, Phase, Relation, Renderer, Services, Value},
+    schedule::{NodeResult, NodeStatus},
 };
 
 /// Calls the macro with the arguments of `--args`; a macro that fails is a failure, not an error of chpipe's.
 pub(super) fn run_operation(args: &RunOperationArgs, context: &Context) -> Result<ExitStatus, Error> {
+    let started = Instant::now();
     let keywords = keywords(args.args.as_deref())?;
     let options =
         LoadOptions { command: "run-operation".into(), quiet: context.printer.quiet(), ..LoadOptions::default() };
+    context.journal.set_arguments(serde_json::json!({"which": "run-operation", "macro": args.name}));
     let workspace = parse::load(context, &options)?;
     let opened = warehouse::open(context)?;
     let prepared = Prepared::open(&opened, context)?;
@@ -28,7 +33,7 @@ pub(super) fn run_operation(args: &RunOperationArgs, context: &Context) -> Resul
     let node = NodeContext {
         unique_id: format!("operation.{root}.{}", args.name),
         name: args.name.clone(),
-        package: root,
+        package: root.clone(),
         resource_type: "operation".into(),
         path: args.name.clone(),
         this: Some(Relation::new(workspace.target.schema.clone(), args.name.clone())),
@@ -36,7 +41,19 @@ pub(super) fn run_operation(args: &RunOperationArgs, context: &Context) -> Resul
     };
     let services = Services { resolve: Some(&resolver), warehouse: Some(prepared.warehouse()), events: &lines };
     let mut renderer = Renderer::new(&workspace.environment, node, Phase::Operation, services);
-    match renderer.call_macro(&args.name, Vec::new(), keywords) {
+    let called = renderer.call_macro(&args.name, Vec::new(), keywords);
+    let (package, name) = args.name.split_once('.').unwrap_or((&root, &args.name));
+    let status = if called.is_ok() { NodeStatus::Success } else { NodeStatus::Error };
+    let mut result = NodeResult::new(format!("macro.{package}.{name}"), status);
+    result.failures = Some(i64::from(called.is_err()));
+    result.execution_time = started.elapsed().as_secs_f64();
+    result.message = called.as_ref().err().map(|error| error.report());
+    write_manifest(&workspace.manifest, &CompiledNodes::new(), &context.invocation, workspace.target_path())?;
+    let mut arguments = Map::new();
+    arguments.insert("macro".into(), json!(args.name));
+    arguments.insert("args".into(), json!(args.args));
+    results::write(context, &workspace, "run-operation", arguments, &[result], started)?;
+    match called {
         Ok(_) => Ok(ExitStatus::Success),
         Err(error) => {
             context.printer.error_text(&format!("Encountered an error while running operation: {}", error.report()));

@@ -21,11 +21,11 @@ pub(super) fn serve(args: &ServeArgs, context: &Context) -> Result<ExitStatus, E
     let settings = &context.settings;
     let target = settings.target()?;
     let Connection::Embedded { path } = &target.connection else {
-        return Err(EngineError::Unsupported {
-            engine: "server",
-            feature: "`chpipe serve`: the target is a server already, connect to it".into(),
-        }
-        .into());
+        let address = match &target.connection {
+            Connection::Http(server) | Connection::Native(server) => format!("{}:{}", server.host, server.port),
+            Connection::Embedded { .. } => String::new(),
+        };
+        return Err(EngineError::ServesAlready { address }.into());
     };
     let host: IpAddr = settings.serve.host.parse().map_err(|_| Error::Argument {
         argument: "`host` in [serve] of chpipe.toml",

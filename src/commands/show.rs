@@ -69,7 +69,10 @@ fn preview(
     let (columns, rows) = fetch(&mut adapter, &sql, args.output)?;
     match args.output {
         CompileOutput::Json => {
-            let document = json!({"node": name, "show": rows});
+            let mut document = json!({"node": name, "show": rows});
+            if args.inline.is_some() {
+                document = json!({"show": document["show"].take()});
+            }
             context.printer.data(&serde_json::to_string_pretty(&document).unwrap_or_default());
         }
         CompileOutput::Text => {

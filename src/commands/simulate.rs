@@ -25,6 +25,7 @@ pub(super) fn simulate(args: &SimulateArgs, printer: &Printer) -> Result<ExitSta
         lap_scale: args.lap_scale,
         rate_limit: (!args.no_throttle).then_some(limit),
         faults: args.fault.clone(),
+        fault_requests: args.fault_requests,
         delay: Duration::from_millis(args.delay_ms),
         token: args.token.clone().map(Secret::new),
         address,

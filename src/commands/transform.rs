@@ -58,11 +58,18 @@ pub(super) async fn run(request: &Request, context: &Context, lake: &Lake) -> Re
     let bar = printer.bar("transform", plan.batches.len() as u64);
     let progress = Arc::new(Bar(bar.clone()));
     let mut report = Report::default();
+    let started_at = chrono::Utc::now();
     let result = stage.run(plan, progress, &mut report).await.map_err(Error::from);
     bar.finish_and_clear();
     summary(&report, request.brief.as_deref(), printer);
     let mut record = RunRecord::new("transform", &context.invocation, &settings.project_dir);
     record.arguments = lake_run::arguments(&request.selectors);
+    if request.brief.is_some() {
+        // A backfill transforms many times, and each of them has a record of its own.
+        record.arguments["backfill"] = context.invocation.id.to_string().into();
+        record.run_id = uuid::Uuid::new_v4();
+        record.started_at = started_at;
+    }
     let ids = report.endpoints.values().flat_map(|endpoint| endpoint.batch_ids.iter().cloned());
     record.batch_ids = ids.collect::<std::collections::BTreeSet<_>>().into_iter().collect();
     record.endpoints = serde_json::to_value(&report.endpoints).unwrap_or_default();

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// ClickHouse refused or failed the statement.
-    #[error("Code {code}, {name}: {message} (query_id {query_id})")]
+    #[error("Code {code}, {name}: {message}{}", of_query(query_id))]
     Server { code: i32, name: String, message: String, query_id: String },
-    #[error("libchdb is not installed")]
+    #[error("libchdb is not installed: there is no {}", listed(searched))]
     LibraryMissing { searched: Vec<PathBuf> },
     #[error("cannot load `{}`: {reason}", path.display())]
     Library { path: PathBuf, reason: String },
@@ -19,6 +19,9 @@ pub enum EngineError {
     Locked { path: PathBuf, holder: String },
     #[error("cannot reach ClickHouse at `{address}`: {reason}")]
     Unreachable { address: String, reason: String },
+    /// `chpipe serve` is for a directory.
+    #[error("there is nothing to serve: the target is a server already, `{address}`")]
+    ServesAlready { address: String },
     #[error("the {engine} engine does not support {feature}")]
     Unsupported { engine: &'static str, feature: String },
     /// A column whose type has no Arrow form; `part` is the type inside it that is the reason.
@@ -33,6 +36,15 @@ pub enum EngineError {
     Install { version: &'static str, reason: String, hint: Option<String> },
     #[error("interrupted")]
     Interrupted,
+}
+
+/// Where a server's log can be searched for the statement.
+fn of_query(query_id: &str) -> String {
+    if query_id.is_empty() { String::new() } else { format!(" (query_id {query_id})") }
+}
+
+fn listed(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| format!("`{}`", path.display())).collect::<Vec<_>>().join(", ")
 }
 
 impl EngineError {
@@ -91,6 +103,21 @@ impl EngineError {
             Self::Locked { .. } => Some(
                 "wait for it (`--lock-timeout SECONDS`), or let the first process be `chpipe serve`: others go through it".into(),
             ),
+            // AUTHENTICATION_FAILED, and what servers before 20 called it.
+            Self::Server { code: 192..=194 | 516, .. } => {
+                Some("`user` and `password` of the target in profiles.yml are what was refused".into())
+            }
+            Self::Unreachable { reason, .. } if reason.starts_with("TLS") => Some(
+                "look at `secure`, `verify` and `port` of the target in profiles.yml (with TLS a ClickHouse listens on 8443 for \
+                 http, on 9440 for native)"
+                    .into(),
+            ),
+            Self::Unreachable { .. } => Some(
+                "is the server running? Its place is `host`, `port` and `secure` of the target in profiles.yml (8123 for \
+                 `driver: http`, 9000 for native); the default target, `embedded`, needs none"
+                    .into(),
+            ),
+            Self::ServesAlready { .. } => Some("any client can connect to it; or name an embedded target: `--target`".into()),
             Self::NoArrowType { column, .. } => Some(format!("select toString({column}), or another cast of it")),
             Self::Install { hint, .. } => hint.clone(),
             _ => None,

@@ -229,7 +229,7 @@ impl Server {
                 unreachable(format!("it is no ClickHouse, or a proxy in front of it answers: {text}"))
             }
             Error::TimedOut => unreachable("it does not answer in time".into()),
-            Error::Network(source) => unreachable(chain(&*source)),
+            Error::Network(source) => unreachable(network(&chain(&*source))),
             other => EngineError::Protocol { reason: chain(&other) },
         }
     }
@@ -241,6 +241,19 @@ fn never_connected(error: &clickhouse::error::Error) -> bool {
     source
         .downcast_ref::<hyper_util::client::legacy::Error>()
         .is_some_and(hyper_util::client::legacy::Error::is_connect)
+}
+
+/// What a failed connection means, without the names of the layers that passed it on.
+fn network(text: &str) -> String {
+    let text = text.strip_prefix("client error (Connect): ").unwrap_or(text);
+    let text = text.strip_prefix("tcp connect error: ").or_else(|| text.strip_prefix("dns error: ")).unwrap_or(text);
+    match text.contains("received corrupt message")
+        || text.contains("peer certificate")
+        || text.contains("received fatal alert")
+    {
+        true => tls::explained(text),
+        false => text.to_owned(),
+    }
 }
 
 /// An error with what it says of its causes, once each.

@@ -98,8 +98,11 @@ pub(super) fn load(path: &Path) -> Result<&'static Library, EngineError> {
     if let Some(library) = LOADED.get() {
         return Ok(library);
     }
-    let library = Library::open(path)
-        .map_err(|error| EngineError::Library { path: path.to_owned(), reason: error.to_string() })?;
+    let library = Library::open(path).map_err(|error| {
+        // The loader's own words are behind libloading's.
+        let reason = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        EngineError::Library { path: path.to_owned(), reason }
+    })?;
     Ok(LOADED.get_or_init(|| library))
 }
 

@@ -138,7 +138,7 @@ impl Server {
                     let stream = connector
                         .connect(name, stream)
                         .await
-                        .map_err(|error| self.unreachable(format!("TLS: {error}")))?;
+                        .map_err(|error| self.unreachable(tls::explained(&error.to_string())))?;
                     let (read, write) = tokio::io::split(stream);
                     Client::connect_stream(read, write, options).await.map_err(|error| self.error(error, ""))
                 }

@@ -48,6 +48,15 @@ pub(super) fn client_config(server: &ServerConnection) -> Result<ClientConfig, E
     builder.with_client_auth_cert(chain, key).map_err(|error| failed(error.to_string()))
 }
 
+/// What a failed handshake means.
+pub(super) fn explained(text: &str) -> String {
+    let text = text.trim_start_matches("TLS: ");
+    if text.contains("InvalidContentType") {
+        return "TLS: the server does not speak TLS on this port".into();
+    }
+    format!("TLS: {text}")
+}
+
 /// Takes every certificate, as `verify: false` asks for; the handshake's signatures are still checked.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);

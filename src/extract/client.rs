@@ -14,7 +14,7 @@ use reqwest::{
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION},
     redirect,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{ExtractError, Limits, RateLimiter};
 use crate::config::SourceSettings;
@@ -43,6 +43,29 @@ pub struct Counters {
     pub requests: BTreeMap<(String, &'static str), u64>,
     /// By endpoint: seconds from sending to the last byte, of answered requests.
     pub seconds: BTreeMap<String, f64>,
+    /// From sending to the outcome.
+    pub durations: BTreeMap<(String, &'static str), Durations>,
+}
+
+/// How long requests took.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Durations {
+    /// How many within each of [`Durations::BOUNDS`], and above the last.
+    pub counts: [u64; Durations::BOUNDS.len() + 1],
+    /// Of all of them, seconds.
+    pub seconds: f64,
+}
+
+impl Durations {
+    /// Upper bounds, seconds.
+    pub const BOUNDS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+    fn add(&mut self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let bucket = Self::BOUNDS.iter().position(|&bound| seconds <= bound).unwrap_or(Self::BOUNDS.len());
+        self.counts[bucket] += 1;
+        self.seconds += seconds;
+    }
 }
 
 /// A page as received.
@@ -207,16 +230,16 @@ impl Client {
             }
             let answer = match request.send().await {
                 Ok(answer) => answer,
-                Err(error) => return Err(self.again(endpoint, transport(&error), chain(&error))),
+                Err(error) => return Err(self.again(endpoint, started, transport(&error), chain(&error))),
             };
             let status = answer.status();
             let content_type = header(answer.headers(), &CONTENT_TYPE).to_ascii_lowercase();
             if status == StatusCode::TOO_MANY_REQUESTS {
-                self.count(endpoint, "throttled");
+                self.count(endpoint, started, "throttled");
                 return Err(Attempt::Throttled { wait: self.limiter.refused(sent)? });
             }
             if status.is_redirection() {
-                self.count(endpoint, "redirect");
+                self.count(endpoint, started, "redirect");
                 let location = header(answer.headers(), &LOCATION);
                 target = target
                     .join(&location)
@@ -225,28 +248,33 @@ impl Client {
             }
             let body = match answer.bytes().await {
                 Ok(body) => body,
-                Err(error) => return Err(self.again(endpoint, "truncated", chain(&error))),
+                Err(error) => return Err(self.again(endpoint, started, "truncated", chain(&error))),
             };
             if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
-                return Err(self.again(endpoint, "server_error", format!("{status}")));
+                return Err(self.again(endpoint, started, "server_error", format!("{status}")));
             }
             if !status.is_success() {
-                self.count(endpoint, "refused");
+                self.count(endpoint, started, "refused");
                 return Err(refused(url, status, detail(status, &body)).into());
             }
             if !content_type.starts_with("application/json") {
-                return Err(self.again(endpoint, "not_json", format!("200 with content type `{content_type}`")));
+                return Err(self.again(
+                    endpoint,
+                    started,
+                    "not_json",
+                    format!("200 with content type `{content_type}`"),
+                ));
             }
             let head = match Head::parse(&body) {
                 Ok(head) => head,
-                Err(reason) => return Err(self.again(endpoint, "truncated", reason)),
+                Err(reason) => return Err(self.again(endpoint, started, "truncated", reason)),
             };
             let (limit, offset, total) = match head.numbers(paging) {
                 Ok(numbers) => numbers,
-                Err(reason) => return Err(self.again(endpoint, "malformed", reason)),
+                Err(reason) => return Err(self.again(endpoint, started, "malformed", reason)),
             };
             self.limiter.answered()?;
-            self.count(endpoint, "ok");
+            self.count(endpoint, started, "ok");
             *self.counters.lock().seconds.entry(endpoint.to_owned()).or_default() += started.elapsed().as_secs_f64();
             let (season, round) = head.criteria();
             return Ok(Page { url: url.to_string(), limit, offset, total, season, round, body });
@@ -254,13 +282,15 @@ impl Client {
         Err(refused(url, StatusCode::LOOP_DETECTED, format!("more than {MAX_REDIRECTS} redirects")).into())
     }
 
-    fn again(&self, endpoint: &str, outcome: &'static str, reason: String) -> Attempt {
-        self.count(endpoint, outcome);
+    fn again(&self, endpoint: &str, started: Instant, outcome: &'static str, reason: String) -> Attempt {
+        self.count(endpoint, started, outcome);
         Attempt::Again { outcome, reason }
     }
 
-    fn count(&self, endpoint: &str, outcome: &'static str) {
-        *self.counters.lock().requests.entry((endpoint.to_owned(), outcome)).or_default() += 1;
+    fn count(&self, endpoint: &str, started: Instant, outcome: &'static str) {
+        let mut counters = self.counters.lock();
+        *counters.requests.entry((endpoint.to_owned(), outcome)).or_default() += 1;
+        counters.durations.entry((endpoint.to_owned(), outcome)).or_default().add(started.elapsed());
     }
 }
 

@@ -12,7 +12,7 @@ mod rate_limit;
 mod selectors;
 mod stage;
 
-pub use client::{Client, Counters, Page};
+pub use client::{Client, Counters, Durations, Page};
 pub use endpoints::{Column, ColumnType, Endpoint, Endpoints, Level, Parse, Paths, Rounds};
 pub use envelope::{Metadata, wrap};
 pub use error::ExtractError;

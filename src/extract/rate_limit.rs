@@ -107,6 +107,27 @@ impl State {
         self.minutes.iter().map(|(_, count)| count).sum()
     }
 
+    /// Microseconds until `requests` more are sent, when nothing but the limits holds them up.
+    fn expected(mut self, requests: u64, now: i64, limits: Limits) -> u64 {
+        self.forget(now);
+        let micros = |requests: u64| (requests as f64 / limits.per_second * SECOND as f64) as u64;
+        let per_hour = u64::from(limits.per_hour);
+        let free = per_hour.saturating_sub(u64::from(self.used()));
+        let Some(waiting) = requests.checked_sub(free + 1) else { return micros(requests) };
+        // From then on every place comes back an hour after it was taken: the pattern of the last hour repeats.
+        let (rounds, mut rest) = (waiting / per_hour, waiting % per_hour + 1);
+        let hour = (HOUR + MINUTE) as u64;
+        let mut after = hour + micros(free.max(rest));
+        for &(begin, count) in &self.minutes {
+            if u64::from(count) >= rest {
+                after = (begin + MINUTE + HOUR).saturating_sub(now).unsigned_abs() + micros(rest);
+                break;
+            }
+            rest -= u64::from(count);
+        }
+        (rounds * hour + after).max(micros(requests))
+    }
+
     fn forget(&mut self, now: i64) {
         self.minutes.retain(|&(begin, _)| begin + MINUTE + HOUR > now);
     }
@@ -208,10 +229,8 @@ impl RateLimiter {
     /// # Errors
     /// As [`RateLimiter::acquire`].
     pub fn expected(&self, requests: u64) -> Result<Duration, ExtractError> {
-        let now_left = u64::from(self.remaining()?);
-        let spaced = requests as f64 / self.limits.per_second;
-        let hours = requests.saturating_sub(now_left) as f64 / f64::from(self.limits.per_hour);
-        Ok(Duration::from_secs_f64(spaced.max(hours * 3600.0)))
+        let (state, now) = (self.read()?, now());
+        Ok(Duration::from_micros(state.expected(requests, now, self.limits)))
     }
 
     fn read(&self) -> Result<State, ExtractError> {
@@ -293,6 +312,34 @@ mod tests {
             let sent = run(Limits { per_second, per_hour }, from, 3, think);
             prop_assert!(most_in(&sent, SECOND) <= per_second.ceil() as usize);
             prop_assert!(most_in(&sent, HOUR) <= per_hour as usize);
+        }
+    }
+
+    /// Sends so many as soon as it may, and answers when it was done.
+    fn send(state: &mut State, requests: u64, mut now: i64) -> i64 {
+        for _ in 0..requests {
+            while let Err(wait) = state.take(now, LIMITS) {
+                now += wait;
+            }
+        }
+        now
+    }
+
+    /// What is foretold is what it takes, whatever the hour before was like.
+    #[test]
+    fn the_expected_time_is_the_time_it_takes() {
+        let start = 1_700_000_000 * SECOND;
+        for before in [0, 100, 300, 450] {
+            let mut state = State::default();
+            send(&mut state, before, start);
+            for requests in [1, 10, 200, 449, 450, 451, 1_000, 5_000] {
+                let mut state = state.clone();
+                let at = state.last.max(start);
+                let expected = state.clone().expected(requests, at, LIMITS);
+                let taken = (send(&mut state, requests, at) - at) as u64;
+                let allowed = (taken / 20).max(2 * MINUTE as u64);
+                assert!(expected.abs_diff(taken) <= allowed, "{before} {requests}: {expected} {taken}");
+            }
         }
     }
 

@@ -128,6 +128,14 @@ impl Selectors {
             .filter(|endpoint| self.levels.is_empty() || self.levels.contains(&endpoint.level))
             .filter(|endpoint| self.endpoints.is_empty() || self.endpoints.contains(&endpoint.name))
             .collect();
+        if selected.is_empty() {
+            let levels: Vec<&str> = self.levels.iter().map(|level| level.as_str()).collect();
+            return Err(ExtractError::Selector {
+                flag: "--endpoint",
+                value: self.endpoints.join(","),
+                reason: format!("none of them is of level {}", levels.join(", ")),
+            });
+        }
         selected.sort_by_key(|endpoint| endpoint.level);
         Ok(selected)
     }
@@ -186,5 +194,8 @@ mod tests {
         assert_eq!(names, ["drivers", "laps"]);
         let selectors = Selectors { endpoints: vec!["lapz".into()], ..Selectors::default() };
         assert!(selectors.endpoints(&all).unwrap_err().to_string().contains("lapz"));
+        let selectors =
+            Selectors { endpoints: vec!["laps".into()], levels: vec![Level::Static], ..Selectors::default() };
+        assert!(selectors.endpoints(&all).unwrap_err().to_string().contains("none of them is of level static"));
     }
 }

@@ -54,6 +54,8 @@ pub struct Journal(Arc<Mutex<Inner>>);
 struct Inner {
     engine: Option<Arc<dyn Engine>>,
     nodes: Vec<Value>,
+    arguments: Value,
+    is_reading: bool,
 }
 
 impl std::fmt::Debug for Journal {
@@ -71,6 +73,25 @@ impl Journal {
     /// Notes the entries of `results` in run_results.json.
     pub fn add_nodes(&self, results: &[Value]) {
         self.0.lock().nodes.extend_from_slice(results);
+    }
+
+    /// Notes what the command was asked for: no values of variables, and no statement, since these can hold secrets.
+    pub fn set_arguments(&self, arguments: Value) {
+        self.0.lock().arguments = arguments;
+    }
+
+    /// What the command was asked for; null where it said nothing.
+    pub fn arguments(&self) -> Value {
+        self.0.lock().arguments.clone()
+    }
+
+    /// Notes that this run changes nothing, so that it needs no audit row.
+    pub fn only_reads(&self) {
+        self.0.lock().is_reading = true;
+    }
+
+    pub fn is_reading(&self) -> bool {
+        self.0.lock().is_reading
     }
 
     /// The warehouse, where one was opened; it is closed when the answer is dropped.
@@ -236,6 +257,8 @@ pub fn lake_events(record: &RunRecord) -> Vec<Event> {
                 name: endpoint.clone(),
                 status: outcome.clone(),
                 rows: count.as_u64().unwrap_or_default(),
+                seconds: record.durations[endpoint][outcome]["seconds"].as_f64().unwrap_or_default(),
+                detail: record.durations[endpoint][outcome].to_string(),
                 ..base.clone()
             });
         }

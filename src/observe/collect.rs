@@ -5,10 +5,13 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::{
-    audit::{number, rows, text},
+    audit::{rows, text},
     metrics::{Kind, Registry, Sample, SampleValue},
 };
-use crate::engine::{EngineError, Session, quote_identifier, quote_string};
+use crate::{
+    engine::{EngineError, Session, quote_identifier, quote_string},
+    extract::Durations,
+};
 
 /// Upper bounds of the duration buckets, seconds.
 const BOUNDS: [f64; 12] = [0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0];
@@ -18,6 +21,12 @@ const NOT_THERE: [i32; 3] = [60, 81, 47];
 const NODE: &str = "arrayStringConcat(arraySlice(splitByChar('.', name), 3, if(kind = 'test', 1, 9)), '.')";
 /// A round's data should be there this long after its race.
 const ROUND_DUE: &str = "INTERVAL 3 DAY";
+
+/// Columns of a distribution beside its labels: `counts` by bucket (what is above the last bound included) and `sum`.
+fn distribution(row: &Value, bounds: &[f64]) -> SampleValue {
+    let counts = row["counts"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+    SampleValue::Histogram { bounds: bounds.to_vec(), counts, sum: row["sum"].as_f64().unwrap_or_default() }
+}
 
 /// Where to look.
 #[derive(Debug, Clone)]
@@ -160,6 +169,27 @@ impl Collector<'_> {
                  WHERE event = 'request' GROUP BY 1, 2 ORDER BY 1, 2"
             ),
         )?;
+        // Records of earlier versions have no durations.
+        let buckets = Durations::BOUNDS.len() + 1;
+        let sql = format!(
+            "SELECT name AS endpoint, status AS outcome, sum(seconds) AS sum, \
+             sumForEach(JSONExtract(detail, 'counts', 'Array(UInt64)')) AS counts FROM {events} FINAL \
+             WHERE event = 'request' AND JSONLength(detail, 'counts') = {buckets} GROUP BY 1, 2 ORDER BY 1, 2"
+        );
+        let samples = self
+            .rows(&sql)?
+            .iter()
+            .map(|row| Sample {
+                labels: vec![("endpoint", text(row, "endpoint")), ("outcome", text(row, "outcome"))],
+                value: distribution(row, &Durations::BOUNDS),
+            })
+            .collect();
+        self.registry.add(
+            "chpipe_api_request_duration_seconds",
+            Kind::Histogram,
+            "Time of a request to the API, waiting for the quota not included",
+            samples,
+        );
         for (family, kind, help, column, event) in [
             ("chpipe_api_seconds_total", Kind::Counter, "Time spent extracting", "seconds", "extract"),
             ("chpipe_pages_total", Kind::Counter, "Pages written to Bronze", "pages", "extract"),
@@ -231,10 +261,13 @@ impl Collector<'_> {
 
     fn nodes(&mut self) -> Result<(), EngineError> {
         let (events, runs) = (self.state("events"), self.state("runs"));
-        let buckets: Vec<String> = BOUNDS.iter().map(|bound| format!("countIf(seconds <= {bound})")).collect();
+        // The bucket of each: how many bounds it is above.
+        let buckets: Vec<String> = (0..=BOUNDS.len())
+            .map(|at| format!("countIf(arrayCount(bound -> seconds > bound, {BOUNDS:?}) = {at})"))
+            .collect();
         // Loads and migrations have no time of their own in their ledgers: the run's is theirs.
         let sql = format!(
-            "SELECT node, command, [{}] AS buckets, count() AS count, sum(seconds) AS sum FROM ( \
+            "SELECT node, command, [{}] AS counts, sum(seconds) AS sum FROM ( \
                SELECT {NODE} AS node, runs.command AS command, seconds \
                FROM (SELECT name, kind, run_id, seconds FROM {events} FINAL WHERE event = 'node') AS events \
                INNER JOIN (SELECT run_id, toString(command) AS command FROM {runs} FINAL) AS runs USING run_id \
@@ -247,20 +280,9 @@ impl Collector<'_> {
         let samples = self
             .rows(&sql)?
             .iter()
-            .map(|row| {
-                let cumulative: Vec<u64> =
-                    row["buckets"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
-                let mut before = 0;
-                let mut counts: Vec<u64> = Vec::with_capacity(BOUNDS.len() + 1);
-                for count in cumulative.into_iter().chain([number(row, "count")]) {
-                    counts.push(count.saturating_sub(before));
-                    before = count;
-                }
-                let sum = row["sum"].as_f64().unwrap_or_default();
-                Sample {
-                    labels: vec![("node", text(row, "node")), ("command", text(row, "command"))],
-                    value: SampleValue::Histogram { bounds: BOUNDS.to_vec(), counts, sum },
-                }
+            .map(|row| Sample {
+                labels: vec![("node", text(row, "node")), ("command", text(row, "command"))],
+                value: distribution(row, &BOUNDS),
             })
             .collect();
         self.registry.add(

@@ -21,9 +21,9 @@ pub struct RunRecord {
     /// 1.
     pub version: u32,
     pub run_id: Uuid,
-    /// `extract` or `transform`.
+    /// `extract`, `transform`, or what changed the warehouse.
     pub command: String,
-    /// The selectors as they were understood.
+    /// The selection as it was understood.
     pub arguments: Value,
     pub started_at: DateTime<Utc>,
     pub finished_at: DateTime<Utc>,
@@ -42,6 +42,9 @@ pub struct RunRecord {
     pub endpoints: Value,
     /// By endpoint and outcome, how many requests; empty for transform.
     pub requests: Value,
+    /// By endpoint and outcome, `counts` by bucket and `seconds` in all; not in records of earlier versions.
+    #[serde(default)]
+    pub durations: Value,
     /// Requests left in the hour; none for transform.
     pub quota_remaining: Option<u32>,
     /// Unknown fields: endpoint, path, count, example; empty for extract.
@@ -78,6 +81,7 @@ impl RunRecord {
             batch_ids: Vec::new(),
             endpoints: Value::Object(serde_json::Map::new()),
             requests: Value::Object(serde_json::Map::new()),
+            durations: Value::Object(serde_json::Map::new()),
             quota_remaining: None,
             drift: Value::Array(Vec::new()),
         }

@@ -225,7 +225,9 @@ pub fn node_json(node: &Node, compiled: Option<&Compiled>) -> Value {
             shape.put("primary_key", texts(&node.primary_key));
             shape.put("time_spine", Value::Null);
         }
-        ResourceType::Operation => shape.put("index", json!(node.hook_index)),
+        ResourceType::Operation => {
+            shape.put("index", json!(node.hook_index.map(|at| at + usize::from(compiled.is_some()))))
+        }
         ResourceType::Test => {
             if let Some(metadata) = &node.test_metadata {
                 shape.put("column_name", json!(node.column_name));
@@ -376,7 +378,7 @@ pub fn unit_test_json(test: &UnitTest) -> Value {
         "original_file_path": test.original_file_path, "unique_id": test.unique_id, "fqn": test.fqn,
         "description": test.description, "overrides": test.overrides,
         "depends_on": {"macros": test.depends_on.macros, "nodes": test.depends_on.nodes}, "config": test.config,
-        "checksum": test.checksum, "schema": test.schema, "created_at": test.created_at, "versions": test.versions,
+        "checksum": test.checksum, "schema": Some(&test.schema).filter(|schema| !schema.is_empty()), "created_at": test.created_at, "versions": test.versions,
         "version": test.version,
     })
 }

@@ -169,7 +169,7 @@ impl render::Resolve for Resolver {
         if node.is_ephemeral() {
             return Ok(render::Resolved {
                 unique_id: id.to_owned(),
-                relation: render::Relation::ephemeral(&node.name),
+                relation: render::Relation::ephemeral(&node.name).with_limit(self.empty.then_some(0)),
                 ephemeral: true,
             });
         }
@@ -249,13 +249,15 @@ pub struct Compiler<'a> {
     resolver: &'a Resolver,
     events: &'a dyn Events,
     done: Mutex<HashMap<String, Arc<Slot>>>,
+    /// Where `target/run` has what was run, by id.
+    built: Mutex<HashMap<String, String>>,
     /// Whether target/compiled is written.
     write: bool,
 }
 
 impl<'a> Compiler<'a> {
     pub fn new(workspace: &'a Workspace, resolver: &'a Resolver, events: &'a dyn Events) -> Self {
-        Self { workspace, resolver, events, done: Mutex::new(HashMap::new()), write: true }
+        Self { workspace, resolver, events, done: Mutex::default(), built: Mutex::default(), write: true }
     }
 
     /// Compiles into memory only.
@@ -301,11 +303,30 @@ impl<'a> Compiler<'a> {
 
     /// All that was compiled so far, for manifest.json.
     pub fn compiled(&self) -> artifact::CompiledNodes {
-        self.done
+        let mut compiled: artifact::CompiledNodes = self
+            .done
             .lock()
             .iter()
             .filter_map(|(id, slot)| Some((id.clone(), Arc::clone(slot.get()?.as_ref().ok()?))))
-            .collect()
+            .collect();
+        for (id, path) in self.built.lock().iter() {
+            Arc::make_mut(compiled.entry(id.clone()).or_default()).build_path = Some(path.clone());
+        }
+        compiled
+    }
+
+    /// What was rendered elsewhere (hooks of dbt_project.yml), for target/compiled and manifest.json.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn keep(&self, node: &Node, code: &str, macros: Vec<String>) -> Result<(), ProjectError> {
+        let compiled_path = if code.is_empty() { None } else { Some(self.write_compiled(node, code)?) };
+        let compiled = Compiled { code: code.to_owned(), compiled_path, macros, ..Compiled::default() };
+        let slot = Arc::clone(self.done.lock().entry(node.unique_id.clone()).or_default());
+        slot.get_or_init(|| Ok(Arc::new(compiled)))
+            .as_ref()
+            .map(drop)
+            .map_err(|error| ProjectError::compilation(error.to_string()))
     }
 
     fn compile_new(&self, id: &str, warehouse: Option<&dyn Warehouse>) -> Result<Compiled, ProjectError> {
@@ -477,7 +498,9 @@ impl<'a> Compiler<'a> {
     /// # Errors
     /// The file cannot be written.
     pub fn write_run(&self, node: &Node, code: &str) -> Result<String, ProjectError> {
-        self.write_target("run", node, code)
+        let shown = self.write_target("run", node, code)?;
+        self.built.lock().insert(node.unique_id.clone(), shown.clone());
+        Ok(shown)
     }
 
     fn write_target(&self, folder: &str, node: &Node, code: &str) -> Result<String, ProjectError> {

@@ -500,7 +500,10 @@ pub fn inject_ctes(sql: &str, ctes: &[(String, String)]) -> String {
     if is_word(&sql[next..], "recursive") {
         after = next + "recursive".len();
     }
-    format!("{}{joined},{}", &sql[..after], &sql[after..])
+    // dbt keeps the space after `with` before its own CTEs.
+    let rest = sql[after..].trim_start();
+    let space = &sql[after..sql.len() - rest.len()];
+    format!("{}{space}{joined}, {rest}", &sql[..after])
 }
 
 /// The offset of the first text that is neither space nor comment.

@@ -46,6 +46,8 @@ pub struct SimulationOptions {
     pub rate_limit: Option<RateLimit>,
     /// Drawn for each request in this order.
     pub faults: Vec<Fault>,
+    /// So many requests can meet a fault, all where none; then the API has recovered.
+    pub fault_requests: Option<u64>,
     /// How late a delayed answer comes.
     pub delay: Duration,
     /// A token that is known: requests with it are not limited, and other tokens are refused.
@@ -62,6 +64,7 @@ impl Default for SimulationOptions {
             lap_scale: 1.0,
             rate_limit: None,
             faults: Vec::new(),
+            fault_requests: None,
             delay: Duration::from_secs(3),
             token: None,
             address: (Ipv4Addr::LOCALHOST, 0).into(),

@@ -14,7 +14,7 @@ from check_metrics import documented  # noqa: E402
 ALWAYS = """chpipe_info chpipe_runs_total chpipe_last_run_timestamp_seconds api_rate_limit_remaining chpipe_migrations chpipe_rows_total
 chpipe_bytes_total chpipe_pages_total chpipe_api_requests_total chpipe_batches chpipe_layer_bytes chpipe_node_status chpipe_test_failures
 chpipe_snapshot_changes_total chpipe_table_rows chpipe_table_last_loaded_timestamp_seconds chpipe_round_rows chpipe_rounds_missing
-chpipe_schema_drift_fields chpipe_quarantined_rows_total clickhouse_query_duration_seconds_bucket""".split()
+chpipe_schema_drift_fields chpipe_api_request_duration_seconds_bucket chpipe_quarantined_rows_total clickhouse_query_duration_seconds_bucket""".split()
 
 
 def main() -> int:

@@ -8,15 +8,17 @@ if [ ! -d "$project" ]; then
     mkdir -p "$project/tests"
     cp -r dbt_project.yml profiles.yml chpipe.toml models snapshots macros seeds ddl "$project/"
     cp -r tests/f1 "$project/tests/"
+    printf '{%% macro noted() %%}{%% do run_query("select 1") %%}{%% endmacro %%}\n' > "$project/macros/noted.sql"
 fi
 if [ ! -d "$CHPIPE_WAREHOUSE_PATH" ]; then
     rm -f "$project/url"
     "$CHPIPE_BIN" simulate --port 0 --seasons 2021..2024 --lap-scale 0.1 --no-throttle --quiet --url-file "$project/url" &
     api=$!
-    for _ in $(seq 100); do [ -s "$project/url" ] && break; sleep 0.1; done
-    for step in 'extract --season 2022..2024' transform migrate load build; do
+    for _ in $(seq 600); do [ -s "$project/url" ] && break; sleep 0.1; done
+    for step in 'extract --season 2022..2023' transform migrate load 'backfill --season 2024' build; do
         # shellcheck disable=SC2086
         CHPIPE_SOURCE_URL=$(cat "$project/url") "$CHPIPE_BIN" --project-dir "$project" --target dev --quiet $step
     done
     kill "$api"
+    wait "$api" || true
 fi

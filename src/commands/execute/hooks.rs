@@ -36,7 +36,7 @@ impl NodeWorker<'_> {
     }
 }
 
-/// Runs the hooks of dbt_project.yml: packages first, in order; a failure stops the rest.
+/// Runs the hooks of dbt_project.yml: packages first, in order; after a failure the rest is skipped.
 ///
 /// # Errors
 /// Never for a hook that fails: that is its result.
@@ -54,6 +54,13 @@ pub(super) fn run(worker: &NodeWorker<'_>, when: &str, results: &[NodeResult]) -
     for (index, node) in hooks.into_iter().enumerate() {
         let position = Position { index: index + 1, total, thread: 1 };
         let name = NodeName::of(node);
+        if done.iter().any(|result: &NodeResult| result.status.is_failure()) {
+            let mut result = NodeResult::new(&node.unique_id, NodeStatus::Skipped);
+            result.failures = Some(1);
+            worker.lines.result(&name, &result, position);
+            done.push(result);
+            continue;
+        }
         worker.lines.start(&name, position);
         let started = Instant::now();
         let began = Utc::now();
@@ -61,10 +68,12 @@ pub(super) fn run(worker: &NodeWorker<'_>, when: &str, results: &[NodeResult]) -
         match run_one(worker, node, results) {
             Ok(sql) => {
                 result.message = Some("OK".to_owned());
+                result.failures = Some(0);
                 result.compiled_code = Some(sql);
             }
             Err(failure) => {
                 result.status = NodeStatus::Error;
+                result.failures = Some(1);
                 result.message = Some(failure.message);
                 result.details = failure.details;
             }
@@ -72,11 +81,7 @@ pub(super) fn run(worker: &NodeWorker<'_>, when: &str, results: &[NodeResult]) -
         result.timing.push(timing("execute", began));
         result.execution_time = started.elapsed().as_secs_f64();
         worker.lines.result(&name, &result, position);
-        let failed = result.status.is_failure();
         done.push(result);
-        if failed {
-            break;
-        }
     }
     Ok(done)
 }
@@ -91,6 +96,8 @@ fn run_one(worker: &NodeWorker<'_>, node: &Node, results: &[NodeResult]) -> Resu
     renderer.set("results", Value::from_json(&results_json(worker, results)));
     let source = Source { text: &node.raw_code, path: &node.original_file_path, first_line: node.raw_code_line };
     let rendered = renderer.render(source).map_err(|error| Failure::render(node, &error))?;
+    let macros = renderer.take_captured().macros;
+    worker.compiler.keep(node, &rendered.text, macros).map_err(|error| Failure::project(&error))?;
     let sql = rendered.text.trim().to_owned();
     if !sql.is_empty() {
         warehouse

@@ -279,6 +279,20 @@ impl NodeName {
         }
     }
 
+    /// An exposure, which nothing is done for.
+    pub(super) fn of_exposure(unique_id: &str) -> Self {
+        let name = unique_id.rsplit('.').next().unwrap_or(unique_id);
+        Self {
+            unique_id: unique_id.to_owned(),
+            kind: "exposure",
+            materialized: String::new(),
+            description: format!("exposure {name}"),
+            short: format!("exposure {name}"),
+            is_test: false,
+            verbs: Verbs { done: "", failed: "", event: ("LogNodeNoOpResult", "Q019") },
+        }
+    }
+
     /// A unit test: `model::name`.
     pub(super) fn of_unit_test(unique_id: &str, model: &str, name: &str) -> Self {
         Self {
@@ -333,6 +347,7 @@ fn kinds(workspace: &Workspace, results: &[&NodeResult]) -> String {
                 ResourceType::Test => "data test".to_owned(),
                 other => other.as_str().to_owned(),
             },
+            None if workspace.manifest.exposures.contains_key(&result.unique_id) => "exposure".to_owned(),
             None => "unit test".to_owned(),
         };
         *counts.entry(kind).or_default() += 1;

@@ -20,13 +20,15 @@ use serde_json::{Map, Value, json};
 use crate::{
     Error,
     cli::{ExecutionArgs, SelectionArgs},
-    commands::{Context, ExitStatus, parse, warehouse},
+    commands::{Context, ExitStatus, audit, parse, warehouse},
     interrupt::interrupted,
     project::{
         Compiler, Defer, LoadOptions, PreviousState, ProjectError, Resolver, ResourceType, Selector, Workspace,
         write_manifest,
     },
-    schedule::{self, NodeResult, NodeStatus, RunResults, ScheduleOptions, write_run_results},
+    schedule::{
+        self, NodeResult, NodeStatus, Position, RunResults, ScheduleOptions, SkipCause, Worker as _, write_run_results,
+    },
 };
 
 pub(super) use lines::Lines;
@@ -60,7 +62,14 @@ pub(super) fn execute(plan: &Plan<'_>, context: &Context) -> Result<ExitStatus, 
         let threads = context.settings.threads.unwrap_or(worker.workspace.target.threads).max(1);
         worker.lines.concurrency(threads, &worker.workspace.target.name);
         let mut results = hooks::run(worker, "on-run-start", &[])?;
-        if !results.iter().any(|result| result.status.is_failure()) {
+        let failed = results.iter().any(|result| result.status.is_failure());
+        if failed && skips_nodes(worker.workspace) {
+            let total = ids.len();
+            results.extend(ids.iter().enumerate().map(|(at, id)| {
+                let position = Position { index: at + 1, total, thread: 1 };
+                worker.skip(id, position, &SkipCause::Upstream("on-run-start".to_owned()))
+            }));
+        } else {
             let waits = order(worker.workspace, ids, plan.tests_block);
             let options = ScheduleOptions { threads, fail_fast: plan.execution.fail_fast };
             results.extend(schedule::run(&waits, options, worker));
@@ -79,6 +88,11 @@ pub(super) fn execute(plan: &Plan<'_>, context: &Context) -> Result<ExitStatus, 
         Ok(if failed { ExitStatus::Failure } else { ExitStatus::Success })
     })?;
     Ok(status.unwrap_or(ExitStatus::Success))
+}
+
+/// dbt goes on with the nodes after a failed on-run-start, unless the project's flag says otherwise.
+fn skips_nodes(workspace: &Workspace) -> bool {
+    workspace.project.flag("skip_nodes_if_on_run_start_fails").and_then(Value::as_bool).unwrap_or(false)
 }
 
 /// Loads the project, selects, opens the warehouse and hands both to `work`; `None` where nothing is selected.
@@ -145,7 +159,8 @@ fn load_options(plan: &Plan<'_>, context: &Context) -> LoadOptions {
 fn is_run(workspace: &Workspace, id: &str) -> bool {
     match workspace.manifest.nodes.get(id) {
         Some(node) => !node.is_ephemeral(),
-        None => workspace.manifest.unit_tests.contains_key(id),
+        // Exposures are nothing to run, but dbt's `build` counts them.
+        None => workspace.manifest.unit_tests.contains_key(id) || workspace.manifest.exposures.contains_key(id),
     }
 }
 
@@ -279,6 +294,7 @@ fn finish(
     let document =
         RunResults { invocation: &context.invocation, results, elapsed: started.elapsed().as_secs_f64(), args };
     let json = document.json();
+    context.journal.set_arguments(audit::selected(&document.args));
     context.journal.add_nodes(json["results"].as_array().map(Vec::as_slice).unwrap_or_default());
     write_run_results(&document, target_path)
         .map_err(|source| Error::Io { path: target_path.join("run_results.json"), source })?;

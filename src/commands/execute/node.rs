@@ -104,6 +104,9 @@ impl Worker for NodeWorker<'_> {
 
     fn run(&self, state: &mut Self::State, id: &str, position: Position) -> NodeResult {
         let Some(node) = self.workspace.manifest.nodes.get(id) else {
+            if self.workspace.manifest.exposures.contains_key(id) {
+                return self.no_op(id, position);
+            }
             return self.run_unit_test(state, id, position);
         };
         let name = NodeName::of(node);
@@ -111,7 +114,9 @@ impl Worker for NodeWorker<'_> {
         let started = Instant::now();
         let (mut result, running) = match state {
             Ok(warehouse) => {
-                warehouse.adapter().set_query_prefix(self.prepared.query_prefix(&node.name));
+                warehouse.adapter().set_query_prefix(
+                    self.prepared.query_prefix(node.unique_id.split_once('.').map_or(&node.name, |(_, id)| id)),
+                );
                 warehouse.adapter().take_statements();
                 let mut running = Running::new(node, warehouse);
                 let done = self.compile_and_run(&mut running);
@@ -148,6 +153,7 @@ impl Worker for NodeWorker<'_> {
                 result.relation_name = node.relation_name.clone();
                 NodeName::of(node)
             }
+            None if self.workspace.manifest.exposures.contains_key(id) => NodeName::of_exposure(id),
             None => self.unit_test_name(id),
         };
         self.lines.result(&name, &result, position);
@@ -156,6 +162,16 @@ impl Worker for NodeWorker<'_> {
 }
 
 impl NodeWorker<'_> {
+    /// A resource that is nothing to run.
+    fn no_op(&self, id: &str, position: Position) -> NodeResult {
+        let mut result = NodeResult::new(id, NodeStatus::NoOp);
+        result.thread = position.thread;
+        result.message = Some("NO-OP".to_owned());
+        result.failures = Some(0);
+        self.lines.result(&NodeName::of_exposure(id), &result, position);
+        result
+    }
+
     fn compile_and_run(&self, running: &mut Running<'_>) -> Result<Done, Failure> {
         let _lease = self.lease(running)?;
         let began = Utc::now();
@@ -211,7 +227,7 @@ impl NodeWorker<'_> {
 
     fn execute_unplaced(&self, running: &Running<'_>) -> Result<Done, Failure> {
         let done = match running.node.resource_type {
-            ResourceType::Test => return self.run_test(running),
+            ResourceType::Test => self.run_test(running),
             ResourceType::Seed => self.with_hooks(running, || self.run_seed(running)),
             ResourceType::Snapshot => self.with_hooks(running, || self.run_snapshot(running)),
             // A materialization of the project's own runs its hooks by itself.
@@ -220,7 +236,7 @@ impl NodeWorker<'_> {
             _ => self.with_hooks(running, || self.run_model(running)),
         };
         let statements = running.warehouse.adapter().take_statements();
-        self.write_run(running.node, &statements)?;
+        self.write_run(running.node, running.compiled.as_deref(), &statements)?;
         done
     }
 
@@ -232,9 +248,12 @@ impl NodeWorker<'_> {
         Ok(done)
     }
 
-    /// Writes the statements that were sent to `target/run`.
-    fn write_run(&self, node: &Node, statements: &[Statement]) -> Result<(), Failure> {
-        let text: Vec<&str> = statements.iter().map(|statement| statement.sql.as_str()).collect();
+    /// Writes the statements that were sent to `target/run`; of a test, which changes nothing, its query.
+    fn write_run(&self, node: &Node, compiled: Option<&Compiled>, statements: &[Statement]) -> Result<(), Failure> {
+        let mut text: Vec<&str> = statements.iter().map(|statement| statement.sql.as_str()).collect();
+        if text.is_empty() {
+            text.extend(compiled.map(|compiled| compiled.code.as_str()));
+        }
         self.compiler.write_run(node, &text.join(";\n\n")).map(drop).map_err(|error| Failure::project(&error))
     }
 

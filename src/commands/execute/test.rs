@@ -55,6 +55,7 @@ impl NodeWorker<'_> {
         Ok(Done {
             status: Some(match outcome.verdict {
                 Verdict::Pass => NodeStatus::Pass,
+                Verdict::Warn if self.plan.execution.warn_error => NodeStatus::Fail,
                 Verdict::Warn => NodeStatus::Warn,
                 Verdict::Fail => NodeStatus::Fail,
             }),

@@ -49,6 +49,11 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// `--store-failures`.
+    pub(super) fn stores_failures(&self) -> bool {
+        self.environment.invocation.flags.get("STORE_FAILURES").is_some_and(crate::render::Value::is_true)
+    }
+
     /// The small context of a package's properties files.
     pub(super) fn yaml_context(&self, package: &str) -> YamlContext {
         YamlContext {

@@ -309,7 +309,7 @@ pub(super) fn build(context: &Context<'_>, stub: &Stub, patch: Option<&Patch<'_>
         apply_patch(&mut node, package, patch)?;
     }
     render_hooks(context, &mut node, package)?;
-    node.relation_name = relation_name(&node);
+    node.relation_name = relation_name(&node, context.stores_failures());
     Ok(node)
 }
 
@@ -697,11 +697,11 @@ fn render_hooks(context: &Context<'_>, node: &mut Node, package: &Package) -> Re
 }
 
 /// Seeds, snapshots, models that are not inlined, and tests that keep their failures.
-pub(super) fn relation_name(node: &Node) -> Option<String> {
+pub(super) fn relation_name(node: &Node, stores_failures: bool) -> Option<String> {
     let makes_relation = match node.resource_type {
         ResourceType::Model => node.config.materialized() != "ephemeral",
         ResourceType::Seed | ResourceType::Snapshot => true,
-        ResourceType::Test => node.config.store_failures() == Some(true),
+        ResourceType::Test => stores_failures || node.config.store_failures() == Some(true),
         _ => false,
     };
     makes_relation.then(|| Relation::new(&node.schema, &node.alias).render())

@@ -510,7 +510,7 @@ pub(super) fn build(
         node.attached_node = Some(id);
         node.group = group;
     }
-    node.relation_name = nodes::relation_name(&node);
+    node.relation_name = nodes::relation_name(&node, context.stores_failures());
     Ok(node)
 }
 

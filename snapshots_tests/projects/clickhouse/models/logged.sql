@@ -1,0 +1,2 @@
+{{ config(engine='Log') }}
+select 1 as one

@@ -1,0 +1,1 @@
+select number as id from numbers(4)

@@ -1,0 +1,9 @@
+{{ config(
+    incremental_strategy='delete+insert',
+    unique_key='id',
+    order_by='id', engine='MergeTree()'
+) }}
+select id, day, amount, version from {{ ref('events') }}
+{% if is_incremental() %}
+where day >= (select max(day) from {{ this }})
+{% endif %}

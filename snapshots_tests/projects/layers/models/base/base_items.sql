@@ -1,0 +1,1 @@
+select number as id, concat('item ', toString(number)) as label from numbers({{ var('cutoff') }})

@@ -1,0 +1,23 @@
+select
+    {{ dbt.dateadd('day', 3, "toDate('2024-01-01')") }} as added,
+    {{ dbt.datediff("toDate('2024-01-01')", "toDate('2024-03-01')", 'month') }} as months,
+    {{ dbt.date_trunc('month', "toDate('2024-02-29')") }} as month,
+    {{ dbt.last_day("toDate('2024-02-10')", 'month') }} as last,
+    {{ dbt.concat(["'a'", "'b'"]) }} as joined,
+    {{ dbt.hash("'x'") }} as hashed,
+    {{ dbt.length("'four'") }} as four,
+    {{ dbt.position("'b'", "'abc'") }} as two,
+    {{ dbt.replace("'abc'", "'b'", "'x'") }} as replaced,
+    {{ dbt.right("'abc'", 2) }} as tail,
+    {{ dbt.split_part("'a-b-c'", "'-'", 2) }} as part,
+    {{ dbt.safe_cast("'12'", api.Column.translate_type('int')) }} as cast_down,
+    {{ dbt.string_literal("it is") }} as literal,
+    '{{ dbt.escape_single_quotes("it's") }}' as quoted,
+    {{ dbt.type_timestamp() | tojson | replace('"', "'") }} as ts_type,
+    {{ dbt.array_construct(['1', '2']) }} as numbers,
+    {{ dbt.array_append(dbt.array_construct(['1', '2']), '3') }} as more,
+    {{ dbt.any_value('id') }} as any_id,
+    {{ dbt.bool_or('id > 1') }} as some,
+    {{ dbt.listagg('label', "', '", 'order by label') }} as labels,
+    {{ dbt.cast_bool_to_text('1 = 1') }} as yes
+from {{ ref('top') }}

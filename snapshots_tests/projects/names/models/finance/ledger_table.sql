@@ -1,0 +1,2 @@
+{{ config(materialized='table', alias='ledger_copy', order_by='id', schema=none) }}
+select * from {{ ref('names', 'ledger') }}

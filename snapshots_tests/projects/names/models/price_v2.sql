@@ -1,0 +1,1 @@
+select id, 10.5 as price, currency from {{ ref('base') }}

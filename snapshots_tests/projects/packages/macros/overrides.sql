@@ -1,0 +1,1 @@
+{% macro clickhouse__surrogate_key(fields) %}lower(hex(sipHash64({{ fields | join(", '|', ") }}))){% endmacro %}

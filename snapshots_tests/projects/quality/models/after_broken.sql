@@ -1,0 +1,2 @@
+{{ config(enabled=(var('bad') == 2)) }}
+select * from {{ ref('broken') }}

@@ -1,0 +1,1 @@
+select id, level, amount * 2 as amount from {{ ref('numbers') }}

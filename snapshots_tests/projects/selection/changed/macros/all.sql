@@ -1,0 +1,7 @@
+{% macro my_hook() %}select 'end'{% endmacro %}
+{# comment #}
+{% macro clickhouse__help() %}7{% endmacro %}
+{% macro cents(col, places=2) -%}
+  floor({{ col }}/100, {{ places }})
+{%- endmacro %}
+{% macro uses() %}{{ cents('x') }} {{ ref('stg_a') }}{% endmacro %}

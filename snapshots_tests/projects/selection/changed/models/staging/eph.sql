@@ -1,0 +1,1 @@
+{{ config(materialized='ephemeral', tags=['fresh']) }} select * from {{ ref('stg_a') }} where {{ cents('amount') }}

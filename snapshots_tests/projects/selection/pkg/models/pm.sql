@@ -1,0 +1,1 @@
+select {{ var('depth') }} as d, {{ var('own') }} as o, {{ pkg.help() }}

@@ -1,0 +1,1 @@
+select * from {{ ref('fct') }} where 1=0 {{ config(tags=['sg']) }}
