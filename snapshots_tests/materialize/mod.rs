@@ -2,11 +2,9 @@
 
 #[cfg(debug_assertions)]
 mod kill;
-mod matrix;
 mod node;
 mod project;
 mod relations;
-mod served;
 
 pub(crate) use node::{adapter, node, rows};
 pub(crate) use project::{query, shop};
