@@ -196,14 +196,6 @@ fn commands(live: &Layout, wanted: &Layout, notes: &mut Vec<String>) -> Vec<Stri
         notes.push(format!("{} changed", count(changed.len(), "setting")));
         commands.push(format!("MODIFY SETTING {}", changed.join(", ")));
     }
-    if live.ttl != wanted.ttl {
-        notes.push("ttl changed".to_owned());
-        commands.push(if wanted.ttl.is_empty() {
-            "REMOVE TTL".to_owned()
-        } else {
-            format!("MODIFY TTL {}", wanted.ttl)
-        });
-    }
     let indexes = element_commands("INDEX", &live.indexes, &wanted.indexes, |definition| definition.to_owned());
     if !indexes.is_empty() {
         notes.push("indexes changed".to_owned());
@@ -231,6 +223,15 @@ fn commands(live: &Layout, wanted: &Layout, notes: &mut Vec<String>) -> Vec<Stri
     if !codecs.is_empty() {
         notes.push(format!("{} changed", count(codecs.len(), "codec")));
         commands.extend(codecs);
+    }
+    // Last: a TTL takes what follows a comma for more of itself.
+    if live.ttl != wanted.ttl {
+        notes.push("ttl changed".to_owned());
+        commands.push(if wanted.ttl.is_empty() {
+            "REMOVE TTL".to_owned()
+        } else {
+            format!("MODIFY TTL {}", wanted.ttl)
+        });
     }
     commands
 }
@@ -280,12 +281,12 @@ mod tests {
         assert_eq!(
             commands(&live, &wanted, &mut notes),
             [
-                "REMOVE TTL",
                 "DROP INDEX IF EXISTS `i`",
                 "ADD INDEX IF NOT EXISTS `i` a TYPE set(5) GRANULARITY 1",
-                "MATERIALIZE INDEX `i`"
+                "MATERIALIZE INDEX `i`",
+                "REMOVE TTL"
             ]
         );
-        assert_eq!(notes, ["ttl changed", "indexes changed"]);
+        assert_eq!(notes, ["indexes changed", "ttl changed"]);
     }
 }
