@@ -319,7 +319,7 @@ fn target_columns(
 }
 
 /// How often a deployment is tried while rows arrive just in the moment of the switch.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 10;
 
 /// Ends the name of the table that is there while target and views are switched.
 const SWITCHING: &str = "switching";
@@ -450,8 +450,7 @@ fn deploy_once(
     let columns = target_columns(model, adapter, views)?;
     let spec = TableSpec::new(model.source(), &columns, adapter.options())?;
     create_table(adapter, &aside, &spec)?;
-    let mut seen = BTreeSet::new();
-    let rows = collect(adapter, views, sources, &aside, &mut seen)?;
+    // Before the rows are read: the less there is to do between that and the switch, the less can arrive in it.
     let mark = temporary_relation(model.relation, model.invocation, SWITCHING);
     let catches_up = views.refresh.is_none() && views.catchup && !model.empty;
     if catches_up {
@@ -459,6 +458,8 @@ fn deploy_once(
         let cluster = adapter.on_cluster();
         adapter.execute(&format!("CREATE TABLE {mark}{cluster} (switching UInt8) ENGINE = Memory"))?;
     }
+    let mut seen = BTreeSet::new();
+    let rows = collect(adapter, views, sources, &aside, &mut seen)?;
     build::put_in_place(model, adapter, &aside, existing)?;
     for query in &views.queries {
         let relation = views.relation(target, query);
