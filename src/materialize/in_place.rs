@@ -67,8 +67,9 @@ pub(super) fn apply(
         }
     }
     let mut notes = Vec::new();
-    let commands = commands(&live, &wanted, &mut notes);
-    adapter.alter(&existing.relation, &commands)?;
+    for commands in alters(&live, &wanted, &mut notes) {
+        adapter.alter(&existing.relation, &commands)?;
+    }
     Ok(notes)
 }
 
@@ -192,7 +193,10 @@ fn split_engine(full: &str) -> (String, String, BTreeMap<String, String>) {
     (engine, ttl, settings)
 }
 
-fn commands(live: &Layout, wanted: &Layout, notes: &mut Vec<String>) -> Vec<String> {
+/// The commands of up to three ALTERs: settings and a TTL take what follows a comma for more of themselves.
+fn alters(live: &Layout, wanted: &Layout, notes: &mut Vec<String>) -> [Vec<String>; 3] {
+    let mut settings = Vec::new();
+    let mut ttl = Vec::new();
     let mut commands = Vec::new();
     let changed: Vec<String> = wanted
         .settings
@@ -202,15 +206,7 @@ fn commands(live: &Layout, wanted: &Layout, notes: &mut Vec<String>) -> Vec<Stri
         .collect();
     if !changed.is_empty() {
         notes.push(format!("{} changed", count(changed.len(), "setting")));
-        commands.push(format!("MODIFY SETTING {}", changed.join(", ")));
-    }
-    if live.ttl != wanted.ttl {
-        notes.push("ttl changed".to_owned());
-        commands.push(if wanted.ttl.is_empty() {
-            "REMOVE TTL".to_owned()
-        } else {
-            format!("MODIFY TTL {}", wanted.ttl)
-        });
+        settings.push(format!("MODIFY SETTING {}", changed.join(", ")));
     }
     let indexes = element_commands("INDEX", &live.indexes, &wanted.indexes, |definition| definition.to_owned());
     if !indexes.is_empty() {
@@ -240,7 +236,11 @@ fn commands(live: &Layout, wanted: &Layout, notes: &mut Vec<String>) -> Vec<Stri
         notes.push(format!("{} changed", count(codecs.len(), "codec")));
         commands.extend(codecs);
     }
-    commands
+    if live.ttl != wanted.ttl {
+        notes.push("ttl changed".to_owned());
+        ttl.push(if wanted.ttl.is_empty() { "REMOVE TTL".to_owned() } else { format!("MODIFY TTL {}", wanted.ttl) });
+    }
+    [settings, commands, ttl]
 }
 
 /// Drops what is gone or different, adds what is new or different, and builds it for the rows that are there.
@@ -286,14 +286,17 @@ mod tests {
         let wanted = Layout { indexes: index("a TYPE set(5) GRANULARITY 1"), ..Layout::default() };
         let mut notes = Vec::new();
         assert_eq!(
-            commands(&live, &wanted, &mut notes),
+            alters(&live, &wanted, &mut notes),
             [
-                "REMOVE TTL",
-                "DROP INDEX IF EXISTS `i`",
-                "ADD INDEX IF NOT EXISTS `i` a TYPE set(5) GRANULARITY 1",
-                "MATERIALIZE INDEX `i`"
+                Vec::new(),
+                vec![
+                    "DROP INDEX IF EXISTS `i`".to_owned(),
+                    "ADD INDEX IF NOT EXISTS `i` a TYPE set(5) GRANULARITY 1".to_owned(),
+                    "MATERIALIZE INDEX `i`".to_owned()
+                ],
+                vec!["REMOVE TTL".to_owned()]
             ]
         );
-        assert_eq!(notes, ["ttl changed", "indexes changed"]);
+        assert_eq!(notes, ["indexes changed", "ttl changed"]);
     }
 }
