@@ -19,6 +19,8 @@ environment = {
     "DBT_TARGET_PATH": str(state / "target"),
     "CHPIPE_REQUESTS_PER_SECOND": "100000",
     "CHPIPE_REQUESTS_PER_HOUR": "1000000000",
+    "CHPIPE_SERVE_USER": "bench",
+    "CHPIPE_SERVE_PASSWORD": "bench",
 }
 
 
@@ -52,14 +54,14 @@ if not (state / "done").exists():
     (state / "done").touch()
 
 port = free_port()
-serve = subprocess.Popen([chpipe, "--quiet", "serve", "--port", str(port), "--s3-port", str(free_port()), "--password", "bench"],
-                         cwd=root, env=environment)
+serve = subprocess.Popen([chpipe, "--quiet", "serve", "--port", str(port), "--s3-port", "0"],
+                         stdout=subprocess.DEVNULL, cwd=root, env=environment)
 
 
 def ask(sql):
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/?database=f1", data=sql.encode(),
-        headers={"X-ClickHouse-User": "default", "X-ClickHouse-Key": "bench"})
+        headers={"X-ClickHouse-User": "bench", "X-ClickHouse-Key": "bench"})
     with urllib.request.urlopen(request) as answer:
         return answer.read()
 

@@ -5,12 +5,13 @@ peer of `chpipe transform` in `make bench`; it does the same work: validate, mer
     peer_transform.py LAKE_DIR [--endpoint laps,results] [--limit N]
     peer_transform.py s3://bronze,silver --s3 http://127.0.0.1:9000 …
 
-Prints one JSON object: rows, seconds, rows_per_second."""
+Prints one JSON object: rows, seconds, rows_per_second, cpu_seconds."""
 import argparse
 import collections
 import io
 import json
 import os
+import resource
 import time
 from typing import Optional
 
@@ -176,10 +177,12 @@ def main():
     parser.add_argument("--limit", type=int, help="batches an endpoint")
     a = parser.parse_args()
     store = S3(a.lake, a.s3) if a.s3 else Directory(a.lake)
-    started = time.perf_counter()
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
     rows = sum(transform(store, endpoint, a.limit) for endpoint in a.endpoint.split(","))
     seconds = time.perf_counter() - started
-    print(json.dumps({"rows": rows, "seconds": round(seconds, 3), "rows_per_second": round(rows / seconds)}))
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(json.dumps({"rows": rows, "seconds": round(seconds, 3), "rows_per_second": round(rows / seconds), "cpu_seconds": round(cpu, 3)}))
 
 
 if __name__ == "__main__":

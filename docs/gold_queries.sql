@@ -10,7 +10,7 @@ select
     stats.podiums as podiums,
     stats.poles as poles
 from agg_driver_season_stats as stats
-inner join dim_drivers as drivers on drivers.driver_id = stats.driver_id and drivers.is_current
+inner join dim_drivers as drivers on drivers.driver_id = stats.driver_id and drivers.is_latest
 where stats.is_champion
 order by season desc
 limit 10;
@@ -24,7 +24,7 @@ select
     laps.season as season
 from agg_fastest_laps_by_circuit as laps
 inner join dim_circuits as circuits on circuits.circuit_id = laps.circuit_id and circuits.is_current
-inner join dim_drivers as drivers on drivers.driver_id = laps.driver_id and drivers.is_current
+inner join dim_drivers as drivers on drivers.driver_id = laps.driver_id and drivers.is_latest
 where laps.circuit_rank = 1
 order by circuit
 limit 10;
@@ -53,7 +53,7 @@ select
     stats.wins as wins,
     stats.poles as poles
 from agg_driver_season_stats as stats
-inner join dim_drivers as drivers on drivers.driver_id = stats.driver_id and drivers.is_current
+inner join dim_drivers as drivers on drivers.driver_id = stats.driver_id and drivers.is_latest
 where stats.season = (select max(season) from agg_driver_season_stats)
 order by points desc, driver
 limit 10;
@@ -65,7 +65,7 @@ select
     uniqExact(results.round) as races,
     sum(results.points) as points
 from fact_race_results as results
-inner join dim_drivers as drivers on drivers.driver_id = results.driver_id and drivers.is_current
+inner join dim_drivers as drivers on drivers.driver_id = results.driver_id and drivers.is_latest
 where results.season = 2008
     and results.constructor_id = 'ferrari'
 group by driver
@@ -80,7 +80,7 @@ select
     min(results.season) as first,
     max(results.season) as last
 from fact_race_results as results
-inner join dim_drivers as drivers on drivers.driver_id = results.driver_id and drivers.is_current
+inner join dim_drivers as drivers on drivers.driver_id = results.driver_id and drivers.is_latest
 group by driver
 order by changes desc, driver
 limit 10;
@@ -106,7 +106,7 @@ select
     round(median(times.lap_time_ms) / 1000, 3) as median_s,
     round(stddevPop(times.lap_time_ms) / 1000, 3) as spread_s
 from fact_lap_times as times
-inner join dim_drivers as drivers on drivers.driver_id = times.driver_id and drivers.is_current
+inner join dim_drivers as drivers on drivers.driver_id = times.driver_id and drivers.is_latest
 where (times.season, times.round) = (select season, round from fact_lap_times order by season desc, round desc limit 1)
 group by driver
 order by median_s, driver
@@ -170,7 +170,7 @@ select
     toInt64(arraySort(groupArray(assumeNotNull(qualifying.q3_ms)))[2] - min(qualifying.q3_ms)) as gap_ms
 from fact_qualifying_results as qualifying
 inner join dim_races as races on races.season = qualifying.season and races.round = qualifying.round
-inner join dim_drivers as drivers on drivers.driver_id = qualifying.driver_id and drivers.is_current
+inner join dim_drivers as drivers on drivers.driver_id = qualifying.driver_id and drivers.is_latest
 where qualifying.q3_ms is not null
 group by season, race
 having count() > 1
@@ -185,7 +185,7 @@ select
     live.races as races,
     live.wins as wins
 from live_driver_points as live
-inner join dim_drivers as drivers on drivers.driver_id = live.driver_id and drivers.is_current
+inner join dim_drivers as drivers on drivers.driver_id = live.driver_id and drivers.is_latest
 where live.season = (select max(season) from live_driver_points)
 order by race_points desc, driver
 limit 10;

@@ -7,7 +7,7 @@
   relation:    a snapshot, or a dimension when valid_from and valid_to name its columns
   timestamp:   UTC text ('2024-06-01', '2024-06-01 12:30:00'), or any SQL expression of a time, such as now64(6) or a column
   A version holds from valid_from (included) to valid_to (excluded), so at any moment a key has at most one row.
-  What a snapshot knows starts at its first run; for who drove where in an earlier season, ask fact_race_results.
+  What a snapshot knows starts at its first run, or where its `history` begins: snap_drivers knows the teams of every loaded season.
 -#}
 {% macro snapshot_as_of(relation, timestamp, valid_from='dbt_valid_from', valid_to='dbt_valid_to') -%}
 {%- set moment = timestamp | string -%}

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The parts around the binary, each by the program that will read it: compose stack, Prometheus, dashboards, Airflow, Superset.
+# The parts around the binary, each by the program that will read it: compose stack, Prometheus, dashboards, Airflow, Superset,
+# and the clients of `chpipe serve`.
 # CHPIPE_BIN names the binary (default: target/debug/chpipe); CHPIPE_TEST_SKIPS a file for what this machine cannot run.
-# test-production.sh [PART...]: compose metrics airflow superset; all where none is named. Airflow takes longest and mostly waits
+# test-production.sh [PART...]: compose metrics serve airflow superset; all where none is named. Airflow takes longest and mostly waits
 # for its own start, so beside other parts it runs in the background.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ "$#" -gt 0 ] || set -- compose metrics airflow superset
+[ "$#" -gt 0 ] || set -- compose metrics serve airflow superset
 CHPIPE_BIN=${CHPIPE_BIN:-$PWD/target/debug/chpipe}
 export CHPIPE_BIN
 debian=$PWD/.cache/debian
@@ -49,6 +50,8 @@ metrics() {
     "$tools/bin/python" tests/production/check_metrics.py "$debian/usr/bin/promtool"
     tests/production/scrape.sh "$work"
 }
+
+serve() { tests/production/serve.sh "$work"; }
 
 airflow() { tests/production/airflow.sh "$work/airflow"; }
 

@@ -29,6 +29,10 @@ export CHPIPE_TEST_SKIPS INSTA_UPDATE=no
 trap 'rm -f "$CHPIPE_TEST_SKIPS"' EXIT
 $CARGO test --quiet
 
+step 'side by side with dbt'
+dbt=$(scripts/python-env.sh dbt)
+"$dbt/bin/python" tests/dbt/side_by_side.py
+
 step 'what stands around the binary'
 scripts/test-production.sh
 

@@ -185,7 +185,7 @@ fn servers_that_refuse_are_told() {
     ];
     for (driver, port, more, expected) in cases {
         let project = Project::new()
-            .file("dbt_project.yml", "name: test\nversion: '1'\nprofile: test\n")
+            .file("dbt_project.yml", "name: test\nversion: 1.0.0\nprofile: test\n")
             .file("profiles.yml", &server_profile(driver, port, more));
         let outcome = project.run(["query", "SELECT 1"]);
         let text = format!("{driver} {more:?}: {}", outcome.transcript());

@@ -220,3 +220,62 @@ fn recorded_seasons_give_the_official_numbers() {
     }
     assert_eq!(first, counts(&project));
 }
+
+/// Right after a backfill the drivers' dimension knows who drove for whom, from the first race of each team on.
+#[test]
+fn recorded_seasons_give_the_drivers_their_teams() {
+    let Some(replay) = Replay::start(&["--burst", "0"]) else {
+        return skip("f1::recorded_seasons_give_the_drivers_their_teams", replay::MISSING);
+    };
+    let project = project(&replay.url());
+    let endpoints = ["--endpoint", "seasons,circuits,constructors,drivers,races,results"];
+    for command in ["extract", "transform"] {
+        project.run([command, "--season", "1997,2007..2009,2020,2023"].iter().chain(&endpoints)).success();
+    }
+    for command in [
+        &["migrate"][..],
+        &["load"],
+        &["run", "--select", "staging"],
+        &["snapshot"],
+        &["run", "--select", "dim_drivers"],
+    ] {
+        project.run(command).success();
+    }
+    let one = |sql: &str| query(&project, sql).trim().to_owned();
+    let ferrari_2008 = "select arraySort(groupUniqArray(driver_id)) from f1.dim_drivers where constructor_id = 'ferrari' \
+         and valid_from < '2009-01-01' and (valid_to is null or valid_to > '2008-01-01')";
+    assert_eq!(one(ferrari_2008), "['massa','raikkonen']");
+    assert_eq!(
+        one(
+            "select min(valid_from) = (select min(race_date) from f1.stg_races where season = 2007) from f1.dim_drivers \
+             where driver_id = 'hamilton' and constructor_id = 'mclaren'"
+        ),
+        "1"
+    );
+    // The seasons between are not loaded: the first race that is says when he came to Mercedes.
+    assert_eq!(
+        one(
+            "select min(valid_from) = (select min(race_date) from f1.int_driver_entries where driver_id = 'hamilton' and constructor_id = 'mercedes'), \
+             countIf(is_current) from f1.dim_drivers where driver_id = 'hamilton' and constructor_id = 'mercedes'"
+        ),
+        "1\t1"
+    );
+    assert_eq!(
+        one("select toYear(min(valid_from)), countIf(is_current), countIf(is_latest) from f1.dim_drivers \
+             where driver_id = 'michael_schumacher' and constructor_id = 'ferrari'"),
+        "1997\t0\t1"
+    );
+    assert_eq!(one("select count() = uniqExact(driver_id) from f1.dim_drivers where is_latest"), "1");
+    // Whoever drove in a race had that team on that day.
+    let differing = "select count() from f1.int_driver_entries as entry \
+         left join f1.dim_drivers as version on version.driver_id = entry.driver_id and version.constructor_id = entry.constructor_id \
+             and version.valid_from <= entry.race_date and (version.valid_to is null or version.valid_to > entry.race_date) \
+         where version.driver_id = ''";
+    assert_eq!(one(differing), "0");
+    project.run(["snapshot", "verify"]).success();
+
+    // A second run finds nothing to do.
+    let first = one("select * from snapshots.snap_drivers order by all format Hash");
+    project.run(["snapshot"]).success();
+    assert_eq!(first, one("select * from snapshots.snap_drivers order by all format Hash"));
+}

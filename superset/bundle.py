@@ -37,7 +37,7 @@ DATASETS = {
     stats.races as races, stats.wins as wins, stats.podiums as podiums, stats.poles as poles, stats.fastest_laps as fastest_laps,
     stats.official_position as place, stats.is_champion as is_champion
 from agg_driver_season_stats as stats
-inner join dim_drivers as drivers on drivers.driver_id = stats.driver_id and drivers.is_current""",
+inner join dim_drivers as drivers on drivers.driver_id = stats.driver_id and drivers.is_latest""",
         "season:INT driver:STRING nationality:STRING points:FLOAT races:INT wins:INT podiums:INT poles:INT fastest_laps:INT place:INT is_champion:INT",
     ),
     "team_seasons": (
@@ -53,7 +53,7 @@ inner join dim_constructors as constructors on constructors.constructor_id = sta
     results.final_position as position, results.is_classified as is_classified, results.points as points, results.status as status,
     sum(results.points) over (partition by results.season, results.driver_id order by results.round) as points_so_far
 from fact_race_results as results
-inner join dim_drivers as drivers on drivers.driver_id = results.driver_id and drivers.is_current
+inner join dim_drivers as drivers on drivers.driver_id = results.driver_id and drivers.is_latest
 inner join dim_constructors as constructors on constructors.constructor_id = results.constructor_id and constructors.is_current
 inner join dim_circuits as circuits on circuits.circuit_id = results.circuit_id and circuits.is_current""",
         "season:INT round:INT race_date:DATE circuit:STRING country:STRING driver:STRING team:STRING grid:INT position:INT "
@@ -62,13 +62,13 @@ inner join dim_circuits as circuits on circuits.circuit_id = results.circuit_id 
     "qualifying": (
         """select qualifying.season as season, qualifying.round as round, drivers.name as driver, qualifying.final_position as position
 from fact_qualifying_results as qualifying
-inner join dim_drivers as drivers on drivers.driver_id = qualifying.driver_id and drivers.is_current""",
+inner join dim_drivers as drivers on drivers.driver_id = qualifying.driver_id and drivers.is_latest""",
         "season:INT round:INT driver:STRING position:INT",
     ),
     "lap_times": (
         """select laps.season as season, laps.round as round, drivers.name as driver, laps.lap_number as lap, laps.lap_time_ms / 1000 as seconds
 from fact_lap_times as laps
-inner join dim_drivers as drivers on drivers.driver_id = laps.driver_id and drivers.is_current""",
+inner join dim_drivers as drivers on drivers.driver_id = laps.driver_id and drivers.is_latest""",
         "season:INT round:INT driver:STRING lap:INT seconds:FLOAT",
     ),
 }

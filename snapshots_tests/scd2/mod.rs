@@ -1,6 +1,7 @@
 //! Snapshots on libchdb.
 
 mod failing;
+mod history;
 mod kill;
 mod model;
 mod random;

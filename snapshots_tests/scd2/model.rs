@@ -32,7 +32,10 @@ pub(crate) struct Row {
 /// The state of a snapshot.
 #[derive(Debug, Clone)]
 pub(crate) struct Model {
-    pub(crate) timestamp: bool,
+    /// A later time is a change; otherwise values are compared.
+    pub(crate) by_time: bool,
+    /// Versions begin when the source says so.
+    pub(crate) dated: bool,
     pub(crate) deletes: Deletes,
     /// Checked columns; all of them where `None`.
     pub(crate) checked: Option<Vec<&'static str>>,
@@ -41,8 +44,8 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new(timestamp: bool, deletes: Deletes, checked: Option<Vec<&'static str>>) -> Self {
-        Self { timestamp, deletes, checked, versions: Vec::new(), columns: Vec::new() }
+    pub(crate) fn new(by_time: bool, dated: bool, deletes: Deletes, checked: Option<Vec<&'static str>>) -> Self {
+        Self { by_time, dated, deletes, checked, versions: Vec::new(), columns: Vec::new() }
     }
 
     /// Takes the snapshot of a source at a time.
@@ -68,12 +71,12 @@ impl Model {
             let begins = match current {
                 None => {
                     let last = self.versions.iter().filter(|version| version.key == key).filter_map(|v| v.until).max();
-                    let stale = self.timestamp && last.is_some_and(|last| last > row.updated_at);
-                    Some(if self.timestamp && !stale { row.updated_at } else { now })
+                    let stale = self.dated && last.is_some_and(|last| last > row.updated_at);
+                    Some(if self.dated && !stale { row.updated_at } else { now })
                 }
                 Some(open) => {
                     let changed = open.deleted
-                        || if self.timestamp {
+                        || if self.by_time {
                             open.from < row.updated_at
                         } else {
                             shared
@@ -82,7 +85,7 @@ impl Model {
                                 .any(|column| open.values.get(column) != row.values.get(column))
                         };
                     if changed {
-                        let begins = if self.timestamp && open.from < row.updated_at { row.updated_at } else { now };
+                        let begins = if self.dated && open.from < row.updated_at { row.updated_at } else { now };
                         open.until = Some(begins);
                         Some(begins)
                     } else {
@@ -110,11 +113,5 @@ impl Model {
             }
         }
         self.versions.extend(opened);
-    }
-
-    pub(crate) fn sorted(&self) -> Vec<Version> {
-        let mut versions = self.versions.clone();
-        versions.sort();
-        versions
     }
 }

@@ -4,7 +4,7 @@ use chpipe::{
     adapter::{Adapter, settings_list},
     materialize::TableSource,
     project::{NodeConfig, Relation},
-    snapshot::{SnapshotConfig, SnapshotError, SnapshotOutcome, SnapshotSpec, take},
+    snapshot::{SnapshotConfig, SnapshotError, SnapshotOutcome, SnapshotSpec, Strategy, take},
 };
 use chrono::{DateTime, Utc};
 use indexmap::IndexMap;
@@ -28,6 +28,15 @@ impl Case {
         }
     }
 
+    /// The same in a database that is there.
+    pub(crate) fn beside(database: &str, config: Value) -> Self {
+        Self {
+            adapter: super::random::adapter(&chpipe::engine::testing::shared(), "beside"),
+            database: database.to_owned(),
+            config: serde_json::from_value(config).unwrap(),
+        }
+    }
+
     pub(crate) fn take(&mut self, sql: &str, at: i64) -> Result<SnapshotOutcome, SnapshotError> {
         self.with_spec(sql, at, take)
     }
@@ -45,7 +54,11 @@ impl Case {
             relation: Relation::new(&self.database, "snap"),
             sql,
             unique_key: config.unique_key,
-            strategy: config.strategy.unwrap(),
+            strategy: config.strategy.unwrap_or_else(|| Strategy::Custom {
+                updated_at: "now()".into(),
+                row_changed: self.config.str("row_changed").unwrap().to_owned(),
+                scd_id: None,
+            }),
             hard_deletes: config.hard_deletes,
             valid_to_current: config.valid_to_current,
             names: config.names,
@@ -141,9 +154,9 @@ fn timestamp_strategy_believes_the_source() {
     }
 }
 
-/// S1, S6: vanished keys are closed, or recorded as deleted, and come back as new versions.
+/// S1: vanished keys are closed, whatever the settings are, and come back as new versions.
 #[test]
-fn s1_s6_hard_deletes_are_seen() {
+fn s1_invalidate_closes_what_vanished() {
     for (index, variant) in VARIANTS.into_iter().enumerate() {
         let config =
             json!({"unique_key": "id", "strategy": "check", "check_cols": ["v"], "hard_deletes": "invalidate"});
@@ -154,7 +167,13 @@ fn s1_s6_hard_deletes_are_seen() {
         case.take(&values("(2, 'b')"), 3).unwrap();
         case.take(&values("(2, 'b'), (0, 'a')"), 4).unwrap();
         assert_eq!(case.rows(VERSIONS), ["0 a 0 1", "0 a 3 \\N", "2 b 0 \\N"], "{variant:?}");
+    }
+}
 
+/// S6: deletes are recorded, once, and so is the return of a key.
+#[test]
+fn s6_new_record_records_deletes() {
+    for (index, variant) in VARIANTS.into_iter().enumerate() {
         let config =
             json!({"unique_key": "id", "strategy": "check", "check_cols": ["v"], "hard_deletes": "new_record"});
         let mut case = Case::new(&format!("s6_{index}"), with_variant(config, variant));
@@ -213,7 +232,7 @@ fn s4_columns_come_and_go() {
 
 /// S7, S8: open rows have a value of their own, and the columns other names.
 #[test]
-fn s7_s8_current_value_and_column_names() {
+fn s7_valid_to_current_and_s8_column_names() {
     for (index, variant) in VARIANTS.into_iter().enumerate() {
         let config = json!({
             "unique_key": "id", "strategy": "check", "check_cols": ["v"], "hard_deletes": "new_record",
@@ -231,6 +250,67 @@ fn s7_s8_current_value_and_column_names() {
             ["1 A 2 open False", "1 a 0 2 False", "2 b 0 2 False", "2 b 2 open True"],
             "{variant:?}"
         );
+    }
+}
+
+/// S5: what an interrupted run of another tool left behind takes no part, and an interrupted run of ours is finished with its
+/// own time (each statement boundary: `kill`).
+#[test]
+fn s5_leftovers_do_not_double_the_history() {
+    for (index, variant) in VARIANTS.into_iter().enumerate() {
+        let config = with_variant(json!({"unique_key": "id", "strategy": "check", "check_cols": ["v"]}), variant);
+        let database = format!("s5_{index}");
+        let mut case = Case::new(&database, config);
+        case.take(&values("(1, 'a'), (2, 'b')"), 1).unwrap();
+        for left in
+            ["snap__snapshot_upsert", "snap__dbt_tmp", "snap__dbt_tmp_0a1b2c3d_staged", "snap__dbt_tmp_0a1b2c3d_open"]
+        {
+            case.adapter.execute(&format!("CREATE TABLE {database}.{left} AS {database}.snap")).unwrap();
+            case.adapter.execute(&format!("INSERT INTO {database}.{left} SELECT * FROM {database}.snap")).unwrap();
+        }
+        case.take(&values("(1, 'A'), (2, 'b')"), 2).unwrap();
+        assert_eq!(case.rows(VERSIONS), ["1 A 1 \\N", "1 a 0 1", "2 b 0 \\N"], "{variant:?}");
+    }
+}
+
+/// S9: ids are texts of 32 hexadecimal digits, and two versions within one second are two versions.
+#[test]
+fn s9_ids_do_not_collide_and_time_has_microseconds() {
+    let mut case = Case::new("s9", json!({"unique_key": "id", "strategy": "check", "check_cols": ["v"]}));
+    for (micros, value) in [(0, "a"), (1, "b"), (250_000, "a"), (250_001, "b")] {
+        let moment = time(1) + chrono::Duration::microseconds(micros);
+        case.with_spec(&values(&format!("(1, '{value}')")), 1, |spec, adapter| {
+            take(&SnapshotSpec { run_at: moment, ..spec.clone() }, adapter).unwrap();
+        });
+    }
+    assert_eq!(
+        case.rows("toUnixTimestamp64Micro(dbt_valid_from) % 1000000 AS f, v, toUnixTimestamp64Micro(dbt_valid_to) - toUnixTimestamp64Micro(dbt_valid_from)"),
+        ["0 a 1", "1 b 249999", "250000 a 1", "250001 b \\N"]
+    );
+    assert_eq!(case.rows("DISTINCT toTypeName(dbt_scd_id), match(dbt_scd_id, '^[0-9a-f]{32}$')"), ["String 1"]);
+    assert_eq!(case.rows("uniqExact(dbt_scd_id)"), ["4"]);
+}
+
+/// S11: a run writes what changed, not what is there.
+#[test]
+fn s11_a_run_writes_only_the_changes() {
+    for (index, variant) in ["auto", "lightweight_delete", "lightweight_update"].into_iter().enumerate() {
+        let mut config =
+            json!({"unique_key": "id", "strategy": "check", "check_cols": ["v"], "snapshot_apply": variant});
+        if variant == "lightweight_update" {
+            config["partition_by"] = json!("id % 2");
+        }
+        let mut case = Case::new(&format!("s11_{index}"), config);
+        let source =
+            |round: u32| format!("select number as id, if(number % 10000 = 7, {round}, 0) as v from numbers(300000)");
+        case.take(&source(0), 1).unwrap();
+        case.adapter.take_statements();
+        let outcome = case.take(&source(1), 2).unwrap();
+        assert_eq!((outcome.changed, outcome.unchanged), (30, 299_970));
+        let written: u64 =
+            case.adapter.statements().iter().filter_map(|statement| statement.summary.written_rows).sum();
+        assert!(written < 1_000, "{variant}: {written} rows were written");
+        assert_eq!(case.rows("count(), countIf(dbt_valid_to IS NULL)"), ["300030 300000"]);
     }
 }
 

@@ -49,6 +49,8 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "snapshot/first.sql",
     "snapshot/history_changes.sql",
     "snapshot/history_first.sql",
+    "snapshot/history_keep.sql",
+    "snapshot/history_seen.sql",
     "snapshot/history_versions.sql",
     "snapshot/insert_kept.sql",
     "snapshot/insert_staged.sql",

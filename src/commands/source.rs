@@ -17,8 +17,8 @@ use crate::{
     engine::quote_string,
     interrupt::interrupted,
     project::{
-        Compiler, DBT_VERSION, Freshness, FreshnessThreshold, LoadOptions, ProjectError, Resolver, ResourceType,
-        Selector, Source, Workspace,
+        CompiledNodes, Compiler, DBT_VERSION, Freshness, FreshnessThreshold, LoadOptions, ProjectError, Resolver,
+        ResourceType, Selector, Source, Workspace, write_manifest,
     },
 };
 
@@ -92,6 +92,7 @@ pub(super) fn source(args: &SourceArgs, context: &Context) -> Result<ExitStatus,
     }
     let path = args.output.clone().unwrap_or_else(|| workspace.target_path().join("sources.json"));
     write(&path, context, &workspace, &checked, started)?;
+    write_manifest(&workspace.manifest, &CompiledNodes::new(), &context.invocation, workspace.target_path())?;
     lines.note("Done.");
     let failed = checked.iter().any(|checked| matches!(checked.status, "error" | "runtime error"));
     Ok(if failed { ExitStatus::Failure } else { ExitStatus::Success })

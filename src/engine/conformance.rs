@@ -487,12 +487,23 @@ fn types_round_trip(tested: &Tested) {
     let list = columns.map(|(name, type_name)| format!("{name} {type_name}")).join(", ");
     run(&mut *session, &format!("CREATE TABLE t ({list}) ENGINE = MergeTree ORDER BY i"));
     run(&mut *session, "CREATE TABLE copy AS t");
+    // An empty line in the data makes libchdb read them another way.
+    for text in ["text", "te\\n\\nxt"] {
+        run(&mut *session, "TRUNCATE TABLE t");
+        run(&mut *session, "TRUNCATE TABLE copy");
+        round_trip(&mut *session, text);
+    }
+}
+
+fn round_trip(session: &mut dyn Session, value: &str) {
     run(
         &mut *session,
-        "INSERT INTO t SELECT number, number / 3, number % 2, number / 7, -toDecimal256(number, 4), \
-         if(number % 3 = 0, NULL, 'text'), 'abc', if(number % 2 = 0, 'a', 'b'), \
+        &format!(
+            "INSERT INTO t SELECT number, number / 3, number % 2, number / 7, -toDecimal256(number, 4), \
+         if(number % 3 = 0, NULL, '{value}'), 'abc', if(number % 2 = 0, 'a', 'b'), \
          '61f0c404-5cb3-11e7-907b-a6006ad3dba0', '1.2.3.4', '::1', '1970-01-02', '1950-05-13', 12345, \
-         '1950-01-02 03:04:05.123456', [number, NULL], map('k', 1) FROM numbers(100)",
+         '1950-01-02 03:04:05.123456', [number, NULL], map('k', 1) FROM numbers(100)"
+        ),
     );
     let batches = fetch(&mut *session, "SELECT * FROM t ORDER BY i", &QueryOptions::default()).unwrap();
     let schema = batches[0].schema();

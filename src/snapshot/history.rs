@@ -16,6 +16,7 @@ use crate::{
     adapter::{Adapter, ColumnInfo, RelationInfo},
     engine::quote_identifier,
     materialize::{TableSpec, create_table, insert_query, temporary_relation},
+    project::Relation,
 };
 
 /// Stands for "still open" where NULL cannot be compared.
@@ -88,17 +89,40 @@ impl<'a> History<'a> {
             .collect()
     }
 
-    /// The versions that the observations say there were: keys, attributes, `__dbt_from`, `__dbt_until`.
-    fn versions(&self, adapter: &Adapter) -> Result<String, SnapshotError> {
+    /// The observations as they are needed: keys, attributes, period, time.
+    fn observations(&self, adapter: &Adapter) -> Result<String, SnapshotError> {
         let values = json!({
             "observed": self.history.relation,
             "keys": self.keys(),
-            "key_list": self.key_list(),
             "attributes": self.attribute_values(),
-            "period": self.history.close_when_absent_for.as_deref().map(quote_identifier),
+            "period": self.period(),
             "observed_at": quote_identifier(&self.history.observed_at),
         });
+        Ok(adapter.templates().render("snapshot/history_seen.sql", &values)?)
+    }
+
+    /// The versions that these observations say there were: keys, attributes, `__dbt_from`, `__dbt_until`.
+    fn versions(&self, adapter: &Adapter, observations: &str) -> Result<String, SnapshotError> {
+        let values = json!({
+            "observations": observations.trim_end(),
+            "key_list": self.key_list(),
+            "attributes": self.attribute_values(),
+            "period": self.period(),
+        });
         Ok(adapter.templates().render("snapshot/history_versions.sql", &values)?)
+    }
+
+    fn period(&self) -> Option<String> {
+        self.history.close_when_absent_for.as_deref().map(quote_identifier)
+    }
+
+    /// Keeps the rows of a query in memory: a statement that names it several times would run it as often.
+    fn keep(&self, adapter: &mut Adapter, label: &str, query: &str) -> Result<Relation, SnapshotError> {
+        let kept = temporary_relation(&self.spec.relation, self.spec.invocation, label);
+        adapter.drop_relation(&kept)?;
+        let values = json!({"relation": kept.render(), "query": query.trim_end()});
+        adapter.run("snapshot/history_keep.sql", &values)?;
+        Ok(kept)
     }
 
     /// A condition on the source's keys: they were observed at least once.
@@ -143,7 +167,7 @@ impl<'a> History<'a> {
             "columns": columns,
             "names": spec.names.quoted(),
             "keys": self.keys(),
-            "versions": self.versions(adapter)?,
+            "versions": self.versions(adapter, &self.observations(adapter)?)?,
             "source": spec.sql.trim_end(),
             "settings": spec.query_settings,
             "run_at": run_at,
@@ -210,6 +234,11 @@ impl<'a> History<'a> {
             |columns: &[&ColumnInfo]| -> Vec<String> { columns.iter().map(|column| column.quoted()).collect() };
         let carried_checked: Vec<&ColumnInfo> =
             carried.iter().copied().filter(|column| checked(&column.name)).collect();
+        let observations = self.observations(adapter)?;
+        let seen = self.keep(adapter, "seen", &observations)?;
+        let versions = self.versions(adapter, &format!("SELECT * FROM {seen}"))?;
+        let versions = self.keep(adapter, "versions", &versions)?;
+        adapter.drop_relation(&seen)?;
         let values = json!({
             "columns": columns,
             "names": names,
@@ -218,7 +247,7 @@ impl<'a> History<'a> {
             "attributes": self.attribute_values(),
             "carried": quoted(&carried),
             "carried_checked": quoted(&carried_checked),
-            "versions": self.versions(adapter)?,
+            "versions": format!("SELECT * FROM {versions}"),
             // A key that the source lost is no longer the observations' business where deletes are followed.
             "only_present": spec.hard_deletes != crate::project::HardDeletes::Ignore,
             "source": spec.sql.trim_end(),
@@ -233,7 +262,9 @@ impl<'a> History<'a> {
             "is_deleted": is_deleted,
         });
         let query = adapter.templates().render("snapshot/history_changes.sql", &values)?;
-        self.fill(adapter, live, live_columns, &query, current)
+        let staged = self.fill(adapter, live, live_columns, &query, current);
+        adapter.drop_relation(&versions)?;
+        staged
     }
 
     fn fill(

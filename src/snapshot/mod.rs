@@ -59,6 +59,8 @@ impl SnapshotOutcome {
         response.insert("rows_inserted".into(), json!(self.inserted));
         response.insert("rows_changed".into(), json!(self.changed));
         response.insert("rows_deleted".into(), json!(self.deleted));
+        // Versions that were open before and are not any more.
+        response.insert("rows_closed".into(), json!(self.changed + self.deleted));
         response.insert("rows_unchanged".into(), json!(self.unchanged));
         if self.history_rows > 0 {
             response.insert("rows_history".into(), json!(self.history_rows));
@@ -75,7 +77,7 @@ impl SnapshotOutcome {
 /// The source has several rows for a key (nothing is written then), the configuration cannot be followed, or a statement
 /// failed; staged changes that are complete by then are applied by the next command.
 pub fn take(spec: &SnapshotSpec<'_>, adapter: &mut Adapter) -> Result<SnapshotOutcome, SnapshotError> {
-    recover_one(&spec.relation, spec.invocation, adapter)?;
+    finish(&spec.relation, spec.invocation, adapter)?;
     let live = adapter.relation(&spec.relation)?;
     if let Some(live) = &live
         && !live.is_table()
@@ -98,6 +100,7 @@ fn next_run(
 ) -> Result<SnapshotOutcome, SnapshotError> {
     let history = match &spec.history {
         Some(history) => {
+            widen_times(spec, adapter)?;
             let columns: Vec<ColumnInfo> =
                 adapter.columns(&spec.relation)?.into_iter().filter(ColumnInfo::is_insertable).collect();
             Some((History::of(spec, history, adapter, &columns)?, columns))
@@ -134,6 +137,26 @@ fn next_run(
     outcome.variant = Some(staged.plan.variant);
     apply_staged(&staged, live, spec, adapter)?;
     Ok(outcome)
+}
+
+/// A DateTime, as dbt-clickhouse makes it, begins in 1970: observations may be older.
+fn widen_times(spec: &SnapshotSpec<'_>, adapter: &mut Adapter) -> Result<(), SnapshotError> {
+    let names = &spec.names;
+    let wider: Vec<String> = adapter
+        .columns(&spec.relation)?
+        .iter()
+        .filter(|column| [&names.updated_at, &names.valid_from, &names.valid_to].contains(&&column.name))
+        .filter_map(|column| {
+            let (inner, is_nullable) = unwrap(&column.data_type);
+            let narrow = inner == "DateTime" || inner.starts_with("DateTime(");
+            let wide = if is_nullable { format!("Nullable({RUN_TIME_TYPE})") } else { RUN_TIME_TYPE.to_owned() };
+            narrow.then(|| format!("MODIFY COLUMN {} {wide}", column.quoted()))
+        })
+        .collect();
+    if !wider.is_empty() {
+        adapter.alter(&spec.relation, &wider)?;
+    }
+    Ok(())
 }
 
 fn apply_staged(
@@ -344,8 +367,11 @@ fn refuse_duplicates(spec: &SnapshotSpec<'_>, adapter: &mut Adapter) -> Result<(
     Err(SnapshotError::DuplicateKeys { sample: sample.join("\n") })
 }
 
-/// Finishes the run of one snapshot that an earlier process left in the middle.
-fn recover_one(relation: &Relation, invocation: &str, adapter: &mut Adapter) -> Result<(), SnapshotError> {
+/// Finishes the run of one snapshot that an earlier process left in the middle; the caller holds the snapshot's lease.
+///
+/// # Errors
+/// A statement failed; the staging table stays for the next attempt.
+pub fn finish(relation: &Relation, invocation: &str, adapter: &mut Adapter) -> Result<(), SnapshotError> {
     if let Some(staged) = adapter.relation(&stage::staged_relation(relation))? {
         apply::resume(&staged, invocation, adapter)?;
     }

@@ -3,7 +3,11 @@
 use serde_json::json;
 
 use super::{
-    SnapshotError, SnapshotSpec, recover_one, refuse_duplicates,
+    SnapshotError, SnapshotSpec, current_of,
+    expressions::RUN_TIME_TYPE,
+    finish,
+    history::History,
+    refuse_duplicates,
     stage::{self, SourceColumns, Staged},
 };
 use crate::{
@@ -24,6 +28,8 @@ pub struct SnapshotPreview {
     pub deleted: u64,
     pub unchanged: u64,
     pub columns_added: Vec<String>,
+    /// Rows of the past that observations add, change or remove.
+    pub history_rows: u64,
     pub sample: Vec<SampledChange>,
 }
 
@@ -45,15 +51,36 @@ pub struct SampledChange {
 /// # Errors
 /// As [`super::take`].
 pub fn preview(spec: &SnapshotSpec<'_>, adapter: &mut Adapter) -> Result<SnapshotPreview, SnapshotError> {
-    recover_one(&spec.relation, spec.invocation, adapter)?;
+    finish(&spec.relation, spec.invocation, adapter)?;
     let live = adapter.relation(&spec.relation)?;
     let source = SourceColumns::of(spec, adapter)?;
     refuse_duplicates(spec, adapter)?;
     let Some(live) = live else {
-        let rows = adapter.number(&format!("SELECT count() FROM (\n{}\n)", spec.sql.trim_end()))?;
+        let query = match &spec.history {
+            None => spec.sql.trim_end().to_owned(),
+            Some(history) => {
+                let never = format!("CAST(NULL AS Nullable({RUN_TIME_TYPE}))");
+                History::of(spec, history, adapter, &source.columns)?.first_query(adapter, &source, &never, false)?
+            }
+        };
+        let rows = adapter.number(&format!("SELECT count() FROM (\n{query}\n)"))?;
         return Ok(SnapshotPreview { creates: true, inserted: rows, ..SnapshotPreview::default() });
     };
-    let staged = stage::stage(spec, adapter, &live, &source, None)?;
+    let columns: Vec<ColumnInfo> =
+        adapter.columns(&spec.relation)?.into_iter().filter(ColumnInfo::is_insertable).collect();
+    let history = match &spec.history {
+        Some(history) => Some(History::of(spec, history, adapter, &columns)?),
+        None => None,
+    };
+    let mut history_rows = 0;
+    if let Some(history) = &history {
+        let current = current_of(spec, &columns);
+        if let Some(staged) = history.stage(adapter, &live, &columns, &source, current.as_deref())? {
+            history_rows = staged.counts.staged;
+            adapter.drop_relation(&staged.relation)?;
+        }
+    }
+    let staged = stage::stage(spec, adapter, &live, &source, history.as_ref())?;
     let sample = sample(spec, adapter, &staged);
     adapter.drop_relation(&staged.relation)?;
     let counts = staged.counts;
@@ -64,6 +91,7 @@ pub fn preview(spec: &SnapshotSpec<'_>, adapter: &mut Adapter) -> Result<Snapsho
         deleted: counts.deleted,
         unchanged: staged.open_rows.saturating_sub(counts.changed + counts.deleted),
         columns_added: staged.columns_added,
+        history_rows,
         sample: sample?,
     })
 }

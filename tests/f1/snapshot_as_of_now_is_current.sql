@@ -1,4 +1,4 @@
--- snapshot_as_of at this moment gives exactly the open versions, and long before the first run nothing.
+-- snapshot_as_of at this moment gives exactly the open versions, and before the first race of all nothing.
 select 'now' as moment, driver_id
 from {{ snapshot_as_of(ref('snap_drivers'), 'now64(6)') }}
 where dbt_valid_to is not null
@@ -9,4 +9,4 @@ where dbt_valid_to is null
     and driver_id not in (select driver_id from {{ snapshot_as_of(ref('snap_drivers'), 'now64(6)') }})
 union all
 select 'before' as moment, driver_id
-from {{ snapshot_as_of(ref('dim_drivers'), '1970-01-02', valid_from='valid_from', valid_to='valid_to') }}
+from {{ snapshot_as_of(ref('dim_drivers'), "toDateTime64('1900-01-02 00:00:00', 6, 'UTC')", valid_from='valid_from', valid_to='valid_to') }}

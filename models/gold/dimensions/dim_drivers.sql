@@ -15,5 +15,6 @@ select
     url,
     toDateTime64(dbt_valid_from, 6, 'UTC') as valid_from,
     toDateTime64(dbt_valid_to, 6, 'UTC') as valid_to,
-    dbt_valid_to is null as is_current
+    dbt_valid_to is null as is_current,
+    row_number() over (partition by driver_id order by dbt_valid_from desc) = 1 as is_latest
 from {{ ref('snap_drivers') }}

@@ -35,6 +35,9 @@ pub(in crate::commands) fn dry_run(plan: &Plan<'_>, context: &Context) -> Result
             "{name}: {} new, {} changed, {} deleted, {} unchanged",
             preview.inserted, preview.changed, preview.deleted, preview.unchanged
         ));
+        if preview.history_rows > 0 {
+            lines.note(&format!("  {} rows of the past, by the observations", preview.history_rows));
+        }
         if !preview.columns_added.is_empty() {
             lines.note(&format!("  new columns: {}", preview.columns_added.join(", ")));
         }

@@ -1,0 +1,4 @@
+CREATE TABLE {{ relation }}
+ENGINE = Memory
+AS
+{{ query }}
