@@ -62,8 +62,10 @@ folder = subprocess.run([root / "scripts/python-env.sh", "dbt"], capture_output=
 common = ["build", "--profiles-dir", str(project), "--target-path"]
 embedded = best("chpipe, embedded", chpipe, *common, str(state / "target-embedded"), "--target", "embedded")
 serve = subprocess.Popen(
-    [chpipe, "--quiet", "serve", "--port", str(port), "--s3-port", str(free_port()), "--password", "bench"],
-    cwd=project, env={**environment, "CHPIPE_WAREHOUSE_PATH": str(state / "served")})
+    [chpipe, "--quiet", "serve", "--port", str(port), "--s3-port", str(free_port())],
+    cwd=project,
+    env={**environment, "CHPIPE_WAREHOUSE_PATH": str(state / "served"),
+         "CHPIPE_SERVE_USER": "default", "CHPIPE_SERVE_PASSWORD": "bench"})
 try:
     for _ in range(300):
         try:
