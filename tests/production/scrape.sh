@@ -2,6 +2,7 @@
 # scrape.sh WORK: `chpipe metrics` against a built warehouse: documented, scraped by a real Prometheus, pushed to a file, a
 # Pushgateway and an OTLP receiver; the audit trail has every command that changed the warehouse.
 set -euo pipefail
+trap 'echo "$0:$LINENO: failed: $BASH_COMMAND" >&2' ERR
 cd "$(dirname "$0")/../.."
 work=$1
 debian=$PWD/.cache/debian/usr/bin
@@ -82,7 +83,7 @@ grep -q '^clickhouse_query_duration_seconds histogram' "$work/otlp.txt"
 grep -q '^chpipe_rows_total sum' "$work/otlp.txt"
 # Metrics that cannot be sent are a warning: the run itself, and its audit row, are there.
 chpipe --quiet seed 2> "$work/unsent.log"
-#grep -q 'the metrics of this run were not sent: cannot send the metrics to' "$work/unsent.log"
+grep -q 'the metrics of this run were not sent: cannot send the metrics to' "$work/unsent.log"
 cp "$work/chpipe.toml" "$project/chpipe.toml"
 
 # Whatever changed the warehouse is in the audit trail with who, when and which commit; what only read is not.
