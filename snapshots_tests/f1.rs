@@ -172,6 +172,13 @@ fn every_model_renders_as_reviewed() {
     assert!(count >= 29, "only {count} were compiled");
 }
 
+/// What reviewers read in ddl/generated is what chpipe writes.
+#[test]
+fn the_committed_ddl_is_current() {
+    let outcome = project("http://127.0.0.1:1/").run(["ddl", "generate", "--check"]);
+    assert_eq!(outcome.code, Some(0), "run `chpipe ddl generate`\n{}{}", outcome.stdout, outcome.stderr);
+}
+
 /// The numbers that the real history must give.
 #[test]
 fn recorded_seasons_give_the_official_numbers() {

@@ -48,8 +48,8 @@ CREATE TABLE `raw`.`queue_constructorstandings`
     `_extra` Nullable(String)
 )
 ENGINE = S3Queue(silver, filename = 'ergast/endpoint=constructorstandings/**.parquet', format = 'Parquet')
-SETTINGS mode = 'unordered', keeper_path = '/chpipe/queue/raw/constructorstandings', after_processing = 'keep', loading_retries = 10, tracked_files_limit = 1000000, tracked_file_ttl_sec = 0, polling_max_timeout_ms = 2000;
+SETTINGS mode = 'unordered', keeper_path = '/chpipe/queue/raw/constructorstandings/c6ce5161', after_processing = 'keep', loading_retries = 10, tracked_files_limit = 1000000, tracked_file_ttl_sec = 0, polling_max_timeout_ms = 2000, persistent_processing_node_ttl_seconds = 600;
 
 CREATE MATERIALIZED VIEW `raw`.`mv_constructorstandings`
 TO `raw`.`raw_constructorstandings`
-AS SELECT season, round, constructor_id, position, position_text, points, wins, _extra, decodeURLComponent(extract(_path, '/batch_id=([^/]*)/')) AS batch_id, _path, now64(3, 'UTC') AS _loaded_at FROM `raw`.`queue_constructorstandings`;
+AS SELECT season, round, constructor_id, position, position_text, points, wins, _extra, decodeURLComponent(extract(_path, '/batch_id=([^/]*)/')) AS batch_id, if(startsWith(_path, 'silver/'), _path, concat('silver/', _path)) AS _path, now64(3, 'UTC') AS _loaded_at FROM `raw`.`queue_constructorstandings` WHERE if(startsWith(_path, 'silver/'), _path, concat('silver/', _path)) NOT IN (SELECT concat('silver/', object_key) FROM `chpipe`.`loads` FINAL WHERE dataset = 'constructorstandings' AND state = 'loaded');

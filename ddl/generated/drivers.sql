@@ -53,8 +53,8 @@ CREATE TABLE `raw`.`queue_drivers`
     `_extra` Nullable(String)
 )
 ENGINE = S3Queue(silver, filename = 'ergast/endpoint=drivers/**.parquet', format = 'Parquet')
-SETTINGS mode = 'unordered', keeper_path = '/chpipe/queue/raw/drivers', after_processing = 'keep', loading_retries = 10, tracked_files_limit = 1000000, tracked_file_ttl_sec = 0, polling_max_timeout_ms = 2000;
+SETTINGS mode = 'unordered', keeper_path = '/chpipe/queue/raw/drivers/5aa8226b', after_processing = 'keep', loading_retries = 10, tracked_files_limit = 1000000, tracked_file_ttl_sec = 0, polling_max_timeout_ms = 2000, persistent_processing_node_ttl_seconds = 600;
 
 CREATE MATERIALIZED VIEW `raw`.`mv_drivers`
 TO `raw`.`raw_drivers`
-AS SELECT driver_id, given_name, family_name, permanent_number, code, date_of_birth, nationality, url, _extra, toInt16OrZero(decodeURLComponent(extract(_path, '/season=([^/]*)/'))) AS season, decodeURLComponent(extract(_path, '/batch_id=([^/]*)/')) AS batch_id, _path, now64(3, 'UTC') AS _loaded_at FROM `raw`.`queue_drivers`;
+AS SELECT driver_id, given_name, family_name, permanent_number, code, date_of_birth, nationality, url, _extra, toInt16OrZero(decodeURLComponent(extract(_path, '/season=([^/]*)/'))) AS season, decodeURLComponent(extract(_path, '/batch_id=([^/]*)/')) AS batch_id, if(startsWith(_path, 'silver/'), _path, concat('silver/', _path)) AS _path, now64(3, 'UTC') AS _loaded_at FROM `raw`.`queue_drivers` WHERE if(startsWith(_path, 'silver/'), _path, concat('silver/', _path)) NOT IN (SELECT concat('silver/', object_key) FROM `chpipe`.`loads` FINAL WHERE dataset = 'drivers' AND state = 'loaded');

@@ -48,8 +48,8 @@ CREATE TABLE `raw`.`queue_laps`
     `_extra` Nullable(String)
 )
 ENGINE = S3Queue(silver, filename = 'ergast/endpoint=laps/**.parquet', format = 'Parquet')
-SETTINGS mode = 'unordered', keeper_path = '/chpipe/queue/raw/laps', after_processing = 'keep', loading_retries = 10, tracked_files_limit = 1000000, tracked_file_ttl_sec = 0, polling_max_timeout_ms = 2000;
+SETTINGS mode = 'unordered', keeper_path = '/chpipe/queue/raw/laps/edf3a127', after_processing = 'keep', loading_retries = 10, tracked_files_limit = 1000000, tracked_file_ttl_sec = 0, polling_max_timeout_ms = 2000, persistent_processing_node_ttl_seconds = 600;
 
 CREATE MATERIALIZED VIEW `raw`.`mv_laps`
 TO `raw`.`raw_laps`
-AS SELECT season, round, lap, driver_id, position, time_text, time_millis, _extra, decodeURLComponent(extract(_path, '/batch_id=([^/]*)/')) AS batch_id, _path, now64(3, 'UTC') AS _loaded_at FROM `raw`.`queue_laps`;
+AS SELECT season, round, lap, driver_id, position, time_text, time_millis, _extra, decodeURLComponent(extract(_path, '/batch_id=([^/]*)/')) AS batch_id, if(startsWith(_path, 'silver/'), _path, concat('silver/', _path)) AS _path, now64(3, 'UTC') AS _loaded_at FROM `raw`.`queue_laps` WHERE if(startsWith(_path, 'silver/'), _path, concat('silver/', _path)) NOT IN (SELECT concat('silver/', object_key) FROM `chpipe`.`loads` FINAL WHERE dataset = 'laps' AND state = 'loaded');

@@ -54,8 +54,8 @@ CREATE TABLE `raw`.`queue_qualifying`
     `_extra` Nullable(String)
 )
 ENGINE = S3Queue(silver, filename = 'ergast/endpoint=qualifying/**.parquet', format = 'Parquet')
-SETTINGS mode = 'unordered', keeper_path = '/chpipe/queue/raw/qualifying', after_processing = 'keep', loading_retries = 10, tracked_files_limit = 1000000, tracked_file_ttl_sec = 0, polling_max_timeout_ms = 2000;
+SETTINGS mode = 'unordered', keeper_path = '/chpipe/queue/raw/qualifying/a3eade00', after_processing = 'keep', loading_retries = 10, tracked_files_limit = 1000000, tracked_file_ttl_sec = 0, polling_max_timeout_ms = 2000, persistent_processing_node_ttl_seconds = 600;
 
 CREATE MATERIALIZED VIEW `raw`.`mv_qualifying`
 TO `raw`.`raw_qualifying`
-AS SELECT season, round, driver_id, constructor_id, car_number, position, q1_millis, q2_millis, q3_millis, _extra, decodeURLComponent(extract(_path, '/batch_id=([^/]*)/')) AS batch_id, _path, now64(3, 'UTC') AS _loaded_at FROM `raw`.`queue_qualifying`;
+AS SELECT season, round, driver_id, constructor_id, car_number, position, q1_millis, q2_millis, q3_millis, _extra, decodeURLComponent(extract(_path, '/batch_id=([^/]*)/')) AS batch_id, if(startsWith(_path, 'silver/'), _path, concat('silver/', _path)) AS _path, now64(3, 'UTC') AS _loaded_at FROM `raw`.`queue_qualifying` WHERE if(startsWith(_path, 'silver/'), _path, concat('silver/', _path)) NOT IN (SELECT concat('silver/', object_key) FROM `chpipe`.`loads` FINAL WHERE dataset = 'qualifying' AND state = 'loaded');

@@ -84,8 +84,8 @@ CREATE TABLE `raw`.`queue_races`
     `_extra` Nullable(String)
 )
 ENGINE = S3Queue(silver, filename = 'ergast/endpoint=races/**.parquet', format = 'Parquet')
-SETTINGS mode = 'unordered', keeper_path = '/chpipe/queue/raw/races', after_processing = 'keep', loading_retries = 10, tracked_files_limit = 1000000, tracked_file_ttl_sec = 0, polling_max_timeout_ms = 2000;
+SETTINGS mode = 'unordered', keeper_path = '/chpipe/queue/raw/races/3eb7d70c', after_processing = 'keep', loading_retries = 10, tracked_files_limit = 1000000, tracked_file_ttl_sec = 0, polling_max_timeout_ms = 2000, persistent_processing_node_ttl_seconds = 600;
 
 CREATE MATERIALIZED VIEW `raw`.`mv_races`
 TO `raw`.`raw_races`
-AS SELECT season, round, race_name, circuit_id, race_date, url, race_time_utc, fp1_date, fp1_time_utc, fp2_date, fp2_time_utc, fp3_date, fp3_time_utc, qualifying_date, qualifying_time_utc, sprint_date, sprint_time_utc, sprint_qualifying_date, sprint_qualifying_time_utc, _extra, decodeURLComponent(extract(_path, '/batch_id=([^/]*)/')) AS batch_id, _path, now64(3, 'UTC') AS _loaded_at FROM `raw`.`queue_races`;
+AS SELECT season, round, race_name, circuit_id, race_date, url, race_time_utc, fp1_date, fp1_time_utc, fp2_date, fp2_time_utc, fp3_date, fp3_time_utc, qualifying_date, qualifying_time_utc, sprint_date, sprint_time_utc, sprint_qualifying_date, sprint_qualifying_time_utc, _extra, decodeURLComponent(extract(_path, '/batch_id=([^/]*)/')) AS batch_id, if(startsWith(_path, 'silver/'), _path, concat('silver/', _path)) AS _path, now64(3, 'UTC') AS _loaded_at FROM `raw`.`queue_races` WHERE if(startsWith(_path, 'silver/'), _path, concat('silver/', _path)) NOT IN (SELECT concat('silver/', object_key) FROM `chpipe`.`loads` FINAL WHERE dataset = 'races' AND state = 'loaded');

@@ -32,8 +32,8 @@ CREATE TABLE `raw`.`queue_seasons`
     `_extra` Nullable(String)
 )
 ENGINE = S3Queue(silver, filename = 'ergast/endpoint=seasons/**.parquet', format = 'Parquet')
-SETTINGS mode = 'unordered', keeper_path = '/chpipe/queue/raw/seasons', after_processing = 'keep', loading_retries = 10, tracked_files_limit = 1000000, tracked_file_ttl_sec = 0, polling_max_timeout_ms = 2000;
+SETTINGS mode = 'unordered', keeper_path = '/chpipe/queue/raw/seasons/52f18dd5', after_processing = 'keep', loading_retries = 10, tracked_files_limit = 1000000, tracked_file_ttl_sec = 0, polling_max_timeout_ms = 2000, persistent_processing_node_ttl_seconds = 600;
 
 CREATE MATERIALIZED VIEW `raw`.`mv_seasons`
 TO `raw`.`raw_seasons`
-AS SELECT season, url, _extra, decodeURLComponent(extract(_path, '/batch_id=([^/]*)/')) AS batch_id, _path, now64(3, 'UTC') AS _loaded_at FROM `raw`.`queue_seasons`;
+AS SELECT season, url, _extra, decodeURLComponent(extract(_path, '/batch_id=([^/]*)/')) AS batch_id, if(startsWith(_path, 'silver/'), _path, concat('silver/', _path)) AS _path, now64(3, 'UTC') AS _loaded_at FROM `raw`.`queue_seasons` WHERE if(startsWith(_path, 'silver/'), _path, concat('silver/', _path)) NOT IN (SELECT concat('silver/', object_key) FROM `chpipe`.`loads` FINAL WHERE dataset = 'seasons' AND state = 'loaded');

@@ -78,8 +78,8 @@ CREATE TABLE `raw`.`queue_sprint`
     `_extra` Nullable(String)
 )
 ENGINE = S3Queue(silver, filename = 'ergast/endpoint=sprint/**.parquet', format = 'Parquet')
-SETTINGS mode = 'unordered', keeper_path = '/chpipe/queue/raw/sprint', after_processing = 'keep', loading_retries = 10, tracked_files_limit = 1000000, tracked_file_ttl_sec = 0, polling_max_timeout_ms = 2000;
+SETTINGS mode = 'unordered', keeper_path = '/chpipe/queue/raw/sprint/87846cfe', after_processing = 'keep', loading_retries = 10, tracked_files_limit = 1000000, tracked_file_ttl_sec = 0, polling_max_timeout_ms = 2000, persistent_processing_node_ttl_seconds = 600;
 
 CREATE MATERIALIZED VIEW `raw`.`mv_sprint`
 TO `raw`.`raw_sprint`
-AS SELECT season, round, driver_id, constructor_id, car_number, position, position_text, points, grid, laps, status, time_text, time_millis, fastest_lap_rank, fastest_lap_number, fastest_lap_millis, fastest_lap_avg_speed_kph, _extra, decodeURLComponent(extract(_path, '/batch_id=([^/]*)/')) AS batch_id, _path, now64(3, 'UTC') AS _loaded_at FROM `raw`.`queue_sprint`;
+AS SELECT season, round, driver_id, constructor_id, car_number, position, position_text, points, grid, laps, status, time_text, time_millis, fastest_lap_rank, fastest_lap_number, fastest_lap_millis, fastest_lap_avg_speed_kph, _extra, decodeURLComponent(extract(_path, '/batch_id=([^/]*)/')) AS batch_id, if(startsWith(_path, 'silver/'), _path, concat('silver/', _path)) AS _path, now64(3, 'UTC') AS _loaded_at FROM `raw`.`queue_sprint` WHERE if(startsWith(_path, 'silver/'), _path, concat('silver/', _path)) NOT IN (SELECT concat('silver/', object_key) FROM `chpipe`.`loads` FINAL WHERE dataset = 'sprint' AND state = 'loaded');
