@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""How long each query of docs/gold_queries.sql takes on 76 simulated seasons (about 5 million laps).
+"""How long each query of docs/gold_queries.sql takes on 76 simulated seasons (about 5 million laps: lap times exist since
+1996, so the races are simulated with 6.3 times their laps).
 
     bench/gold.py CHPIPE STATE_DIR
 
 Runs the whole pipeline once into STATE_DIR (kept, so that a second run only measures), then asks every query over
-`chpipe serve`, one connection, warm: best and median of 7. The target is 200 ms for each.
+`chpipe serve`, one connection, warm: best and median of 7. Fails where a best is 200 ms or more; BENCH_CHECK=0 prints only.
 """
 import json, os, pathlib, re, socket, statistics, subprocess, sys, time, urllib.request
 
@@ -40,7 +41,7 @@ if not (state / "done").exists():
     url = state / "simulate.url"
     url.unlink(missing_ok=True)
     simulate = subprocess.Popen(
-        [chpipe, "--quiet", "simulate", "--port", "0", "--no-throttle", "--seasons", "1950..2025", "--url-file", str(url)],
+        [chpipe, "--quiet", "simulate", "--port", "0", "--no-throttle", "--seasons", "1950..2025", "--lap-scale", "6.3", "--url-file", str(url)],
         cwd=root, env=environment)
     try:
         while not (url.exists() and url.read_text()):
@@ -85,6 +86,8 @@ try:
         worst = max(worst, min(times))
         print(f"  {name:22} best {min(times):6.1f} ms   median {statistics.median(times):6.1f} ms")
     print(f"  slowest query: {worst:.1f} ms (target 200 ms)")
+    if worst >= 200 and os.environ.get("BENCH_CHECK") != "0":
+        sys.exit("a gold query takes 200 ms or more")
 finally:
     serve.terminate()
     serve.wait()

@@ -9,7 +9,7 @@ $CARGO build --release --quiet
 CHPIPE=$PWD/target/release/chpipe
 "$CHPIPE" engine install
 wanted=("$@")
-[ ${#wanted[@]} -gt 0 ] || wanted=(transform gold dbt_project snapshot)
+[ ${#wanted[@]} -gt 0 ] || wanted=(transform gold dbt_project build snapshot)
 for name in "${wanted[@]}"; do
     printf '\n== %s\n' "$name"
     python3 "bench/$name.py" "$CHPIPE" "$STATE/$name"

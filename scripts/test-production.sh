@@ -12,8 +12,14 @@ export CHPIPE_BIN
 debian=$PWD/.cache/debian
 work=$(mktemp -d)
 beside=
-# What runs beside ends first: it stops its own programs, and nothing writes into the folder while it is removed.
-trap '[ -z "$beside" ] || { kill "$beside" 2> /dev/null && wait "$beside" || true; }; rm -rf "$work"' EXIT
+# What runs beside ends first, with all that it started: nothing writes into the folder while it is removed.
+cleanup() {
+    if [ -n "$beside" ] && kill -- "-$beside" 2> /dev/null; then
+        wait "$beside" || true
+    fi
+    rm -rf "$work" 2> /dev/null || { sleep 3 && rm -rf "$work"; } || true
+}
+trap cleanup EXIT
 
 skip() { echo "skipped: $1" | tee -a "${CHPIPE_TEST_SKIPS:-/dev/null}"; }
 
@@ -58,7 +64,7 @@ airflow() { tests/production/airflow.sh "$work/airflow"; }
 superset() { tests/production/superset.sh "$work"; }
 
 if [[ $# -gt 1 && " $* " == *' airflow '* ]]; then
-    tests/production/airflow.sh "$work/airflow" > "$work/airflow.out" 2>&1 &
+    setsid tests/production/airflow.sh "$work/airflow" > "$work/airflow.out" 2>&1 &
     beside=$!
 fi
 for part in "$@"; do
@@ -69,6 +75,7 @@ done
 if [ -n "$beside" ]; then
     failed=
     wait "$beside" || failed=1
+    beside=
     printf '\n== airflow (%ss)\n' "$SECONDS"
     cat "$work/airflow.out"
     [ -z "$failed" ] || exit 1

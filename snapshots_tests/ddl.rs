@@ -26,7 +26,7 @@ use serde::Deserialize;
 /// One side of a case.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Case {
+pub(crate) struct Case {
     /// The dataset: its tables are `ext_<name>` and `raw_<name>`.
     #[serde(default = "default_name")]
     name: String,
@@ -38,12 +38,12 @@ struct Case {
     #[serde(default)]
     natural_key: Vec<String>,
     #[serde(default)]
-    spec: serde_yaml_ng::Value,
+    pub(crate) spec: serde_yaml_ng::Value,
     #[serde(default)]
     options: Options,
     /// Objects that may lose data.
     #[serde(default)]
-    allow_destructive: Vec<String>,
+    pub(crate) allow_destructive: Vec<String>,
 }
 
 fn default_name() -> String {
@@ -53,7 +53,7 @@ fn default_name() -> String {
 /// A Parquet file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+pub(crate) struct File {
     #[serde(default = "one")]
     rows: u64,
     /// Name to Arrow type as arrow-rs writes it; `?` at its end: nullable.
@@ -66,7 +66,7 @@ fn one() -> u64 {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Options {
+pub(crate) struct Options {
     queue: bool,
     cluster: Option<String>,
     /// A server that does not know `partition_strategy`.
@@ -90,9 +90,12 @@ static SILVER: LazyLock<(tempfile::TempDir, SilverAccess)> = LazyLock::new(|| {
 });
 
 impl Case {
-    fn read(path: &Path) -> Self {
-        serde_yaml_ng::from_str(&fs_err::read_to_string(path).unwrap())
-            .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    pub(crate) fn read(path: &Path) -> Self {
+        Self::parse(&fs_err::read_to_string(path).unwrap(), &path.display().to_string())
+    }
+
+    pub(crate) fn parse(text: &str, place: &str) -> Self {
+        serde_yaml_ng::from_str(text).unwrap_or_else(|error| panic!("{place}: {error}"))
     }
 
     fn spec(&self) -> TableSpec {
@@ -151,13 +154,13 @@ impl Case {
 }
 
 /// The databases of one case on the shared engine, emptied.
-struct Warehouse {
-    engine: Arc<dyn Engine>,
-    raw: String,
-    migrator: Migrator,
+pub(crate) struct Warehouse {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) raw: String,
+    pub(crate) migrator: Migrator,
 }
 
-struct Quiet;
+pub(crate) struct Quiet;
 
 impl MigrateProgress for Quiet {
     fn waiting(&self, _: &str) {}
@@ -167,7 +170,7 @@ impl MigrateProgress for Quiet {
 }
 
 impl Warehouse {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         LazyLock::force(&SILVER);
         let engine = testing::shared();
         let raw = format!("golden_{name}");
@@ -189,7 +192,7 @@ impl Warehouse {
         Self { engine, raw, migrator }
     }
 
-    fn plan(&self, case: &Case) -> Result<Plan, String> {
+    pub(crate) fn plan(&self, case: &Case) -> Result<Plan, String> {
         let mut options = case.options(&self.raw);
         // Without a Keeper queues are read by the server's parser alone.
         options.queue &= self.engine.capabilities().keeper;
@@ -206,11 +209,11 @@ impl Warehouse {
         make_plan(&mut *session, self.engine.capabilities(), &wanted).map_err(|error| self.error(error))
     }
 
-    fn error(&self, error: MigrateError) -> String {
+    pub(crate) fn error(&self, error: MigrateError) -> String {
         self.shown(&diagnostic::text(&error.into()))
     }
 
-    fn apply(&self, case: &Case, plan: &Plan) -> Result<(), String> {
+    pub(crate) fn apply(&self, case: &Case, plan: &Plan) -> Result<(), String> {
         let lock = self.migrator.lock("migrate", &Quiet).unwrap();
         let applied = self
             .migrator
@@ -220,7 +223,7 @@ impl Warehouse {
     }
 
     /// A second plan has nothing to do, and `system.columns` shows the wanted types.
-    fn assert_settled(&self, case: &Case) {
+    pub(crate) fn assert_settled(&self, case: &Case) {
         let again = self.plan(case).unwrap();
         assert!(again.is_empty(), "the second plan is not empty:\n{}", plan_text(&again));
         let options = WantedOptions { queue: false, ..case.options(&self.raw) };
@@ -242,12 +245,12 @@ impl Warehouse {
     }
 
     /// Stops or starts the merges of the raw table: how many rows a plan counts must not depend on when a merge ran.
-    fn merges(&self, verb: &str) {
+    pub(crate) fn merges(&self, verb: &str) {
         let mut session = self.engine.connect().unwrap();
         session.execute(&format!("SYSTEM {verb} MERGES {}.raw_t", self.raw), &QueryOptions::default()).unwrap();
     }
 
-    fn run(&self, script: &Path) {
+    pub(crate) fn run(&self, script: &Path) {
         let Ok(text) = fs_err::read_to_string(script) else { return };
         let mut session = self.engine.connect().unwrap();
         for statement in split_statements(&self.stored(&text)).unwrap() {
@@ -258,7 +261,7 @@ impl Warehouse {
     }
 
     /// The answers to the queries of a script.
-    fn answers(&self, script: &Path) -> String {
+    pub(crate) fn answers(&self, script: &Path) -> String {
         let mut out = String::new();
         let Ok(text) = fs_err::read_to_string(script) else { return out };
         let mut session = self.engine.connect().unwrap();
@@ -274,7 +277,7 @@ impl Warehouse {
         out
     }
 
-    fn rows(&self, sql: &str) -> Vec<Vec<String>> {
+    pub(crate) fn rows(&self, sql: &str) -> Vec<Vec<String>> {
         let mut session = self.engine.connect().unwrap();
         let mut out = Vec::new();
         session.query_format(sql, "JSONCompactStringsEachRow", &QueryOptions::default(), &mut out).unwrap();
@@ -282,7 +285,7 @@ impl Warehouse {
     }
 
     /// A case's text for this case's databases.
-    fn stored(&self, text: &str) -> String {
+    pub(crate) fn stored(&self, text: &str) -> String {
         text.replace("raw.", &format!("{}.", self.raw))
     }
 
@@ -340,7 +343,7 @@ impl Cases {
     }
 }
 
-fn case_name(path: &Path) -> (PathBuf, String) {
+pub(crate) fn case_name(path: &Path) -> (PathBuf, String) {
     let dir = path.parent().unwrap().to_owned();
     let name = dir.file_name().unwrap().to_string_lossy().into_owned();
     (dir, name)

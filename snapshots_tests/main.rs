@@ -11,6 +11,7 @@
     reason = "a test says what broke by panicking"
 )]
 
+mod changes;
 mod cli;
 mod ddl;
 mod engine;

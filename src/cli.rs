@@ -712,6 +712,9 @@ pub struct ExecutionArgs {
     /// Build every relation without rows: refs and sources are read with `limit 0`
     #[arg(long, env = "DBT_EMPTY", value_parser = clap::builder::FalseyValueParser::new())]
     pub empty: bool,
+    /// Read refs and sources that have an `event_time` for a window only: '3 days', '{start: 2024-12-01, end: 2024-12-31}'
+    #[arg(long, env = "DBT_SAMPLE", value_name = "WINDOW")]
+    pub sample: Option<String>,
     /// Keep the failing rows of tests in tables
     #[arg(long, env = "DBT_STORE_FAILURES", value_parser = clap::builder::FalseyValueParser::new())]
     pub store_failures: bool,

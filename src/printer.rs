@@ -61,6 +61,11 @@ impl Printer {
         self.json
     }
 
+    /// The same for what must be said in `--quiet` too.
+    pub fn loud(&self) -> Self {
+        Self { quiet: false, ..self.clone() }
+    }
+
     /// Whether `--quiet` was given.
     pub fn quiet(&self) -> bool {
         self.quiet

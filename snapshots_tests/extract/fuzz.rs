@@ -65,7 +65,7 @@ fn damaged_pages_keep_the_rules() {
     for seed in &seeds {
         check::check(seed);
     }
-    let rounds = std::env::var("CHPIPE_FUZZ_ROUNDS").map_or(3_000, |rounds| rounds.parse().unwrap());
+    let rounds = std::env::var("CHPIPE_FUZZ_ROUNDS").map_or(20_000, |rounds| rounds.parse().unwrap());
     let mut random = StdRng::seed_from_u64(rounds);
     for _ in 0..rounds {
         let (seed, other) = (seeds.choose(&mut random).unwrap(), seeds.choose(&mut random).unwrap());

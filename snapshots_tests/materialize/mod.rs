@@ -1,5 +1,7 @@
 //! Materializations on libchdb: what a relation, its rows and its DDL are after a first run, a second one, a change.
 
+#[cfg(debug_assertions)]
+mod kill;
 mod node;
 mod project;
 mod relations;

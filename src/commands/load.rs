@@ -11,7 +11,12 @@ use crate::{
         migrate::{Progress, Project},
         warehouse::{self, Warehouse},
     },
-    load::{DatasetLoad, LoadError, LoadLedger, LoadObject, LoadProgress, LoadRecord, LoadReport, LoadState, Loader},
+    config::Connection,
+    engine::holder,
+    load::{
+        DatasetLoad, LoadError, LoadLedger, LoadObject, LoadProgress, LoadRecord, LoadReport, LoadState, Loader,
+        release_dead_consumers,
+    },
     migrate::Lock,
     printer::{Printer, human_bytes, human_count},
 };
@@ -28,6 +33,9 @@ pub(super) fn load(args: &LoadArgs, context: &Context) -> Result<ExitStatus, Err
         if !datasets.iter().any(|load| load.objects.iter().any(|object| object.key.contains(key.as_str()))) {
             return Err(LoadError::NoObject { key: key.clone() }.into());
         }
+    }
+    if mode == LoadMode::Queue && !args.dry_run {
+        release_dead(context)?;
     }
     let warehouse = warehouse::open(context)?;
     let loader = loader(&project, &warehouse);
@@ -58,6 +66,21 @@ pub(super) fn load(args: &LoadArgs, context: &Context) -> Result<ExitStatus, Err
     summary(&reports, &context.printer);
     let failed = reports.iter().any(|report| !report.failed.is_empty());
     Ok(if failed { ExitStatus::Failure } else { ExitStatus::Success })
+}
+
+/// What a killed process was reading is free to be read again, before the queues of an embedded warehouse begin.
+fn release_dead(context: &Context) -> Result<(), Error> {
+    let settings = &context.settings;
+    let (Some(address), Connection::Embedded { path }) = (&settings.engine.zookeeper, settings.target()?.connection)
+    else {
+        return Ok(());
+    };
+    if holder(&path).is_none() {
+        let database = &settings.migrate.raw_database;
+        let released = release_dead_consumers(address, &settings.load.keeper_path, database)?;
+        tracing::debug!("{released} objects were being read by a process that is gone");
+    }
+    Ok(())
 }
 
 /// The datasets with those of their objects alone that `--reload` names.

@@ -47,6 +47,7 @@ pub(super) fn retry(args: &RetryArgs, context: &Context) -> Result<ExitStatus, E
     let execution = ExecutionArgs {
         full_refresh: args.execution.full_refresh || flag("full_refresh"),
         fail_fast: args.execution.fail_fast || flag("fail_fast"),
+        sample: args.execution.sample.clone().or_else(|| previous["sample"].as_str().map(str::to_owned)),
         empty: args.execution.empty || flag("empty"),
         store_failures: args.execution.store_failures || flag("store_failures"),
         warn_error: args.execution.warn_error || flag("warn_error"),

@@ -50,6 +50,11 @@ pub(super) fn open(context: &Context) -> Result<Warehouse, Error> {
     // Without the collection its tables could not even be attached when the embedded engine starts.
     let options = OpenOptions::new(&context.settings).named_collection(SILVER_COLLECTION, silver.bucket.clone());
     let engine = engine::open(&target, &options)?;
+    #[cfg(debug_assertions)]
+    let engine = match context.settings.die_at {
+        Some(at) => engine::dying(engine, at),
+        None => engine,
+    };
     context.journal.opened(&engine);
     let silver = Arc::new(silver);
     *open = Some((Arc::clone(&engine), Arc::clone(&silver)));

@@ -35,6 +35,10 @@ pub const WAREHOUSE_PATH: &str = "CHPIPE_WAREHOUSE_PATH";
 /// `host:port` of a ZooKeeper or Keeper for the embedded engine: S3Queue needs one.
 pub const ZOOKEEPER: &str = "CHPIPE_ZOOKEEPER";
 
+/// Debug builds only, for tests: the number of the changing statement in whose place the process kills itself.
+#[cfg(debug_assertions)]
+pub const DEBUG_DIE_AT: &str = "CHPIPE_DEBUG_DIE_AT";
+
 /// What processes share beside lake and warehouse: rate limits, caches.
 pub const STATE_PATH: &str = "CHPIPE_STATE_PATH";
 

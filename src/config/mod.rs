@@ -48,6 +48,9 @@ pub struct Settings {
     pub load: LoadSettings,
     pub serve: ServeSettings,
     pub metrics: MetricsSettings,
+    /// The changing statement in whose place the process kills itself; for tests.
+    #[cfg(debug_assertions)]
+    pub die_at: Option<i64>,
 }
 
 impl Settings {
@@ -89,6 +92,8 @@ impl Settings {
             load: file.load,
             serve: file.serve,
             metrics: file.metrics,
+            #[cfg(debug_assertions)]
+            die_at: env_vars::read(env_vars::DEBUG_DIE_AT).and_then(|number| number.parse().ok()),
             state_dir: env_vars::read(env_vars::STATE_PATH)
                 .map_or_else(|| project_dir.join(".chpipe/state"), |path| project_dir.join(path)),
             project_dir,

@@ -7,6 +7,8 @@ mod chdb;
 mod column_type;
 #[cfg(test)]
 mod conformance;
+#[cfg(debug_assertions)]
+mod dying;
 mod error;
 mod exit;
 mod http;
@@ -39,6 +41,12 @@ pub use lock::{Holder, holder};
 pub(crate) use note::{NoteFile, ServeNote, note_path};
 pub(crate) use open::open_directory;
 pub use open::{OpenOptions, open};
+
+/// The same engine, but the process kills itself in the place of the given changing statement; for tests.
+#[cfg(debug_assertions)]
+pub fn dying(engine: Arc<dyn Engine>, at: i64) -> Arc<dyn Engine> {
+    Arc::new(dying::DyingEngine::at(engine, at))
+}
 
 /// A warehouse. Cheap to share; sessions are opened from it.
 pub trait Engine: Send + Sync {

@@ -625,7 +625,8 @@ impl Extract {
         let started = Instant::now();
         let pages = u64::from(job.endpoint.expected_pages(self.options.page_size));
         let there = self.stored.lock().get(&job.partition).copied().unwrap_or_default();
-        let expected = pages.saturating_sub(there);
+        // Of the pages that were planned for it, those that the progress does not have yet.
+        let mut expected = pages.saturating_sub(there);
         let mut mismatches: Vec<(u32, usize)> = Vec::new();
         let mut said = String::new();
         for read in 0..MAX_READS {
@@ -645,7 +646,7 @@ impl Extract {
                 return Ok(stored.listing.map_or(0, |listing| listing.total));
             }
             let had_pages = !stored.pages.is_empty();
-            match self.read(job, batch_id, stored, &mismatches).await? {
+            match self.read(job, batch_id, stored, &mismatches, &mut expected).await? {
                 Read::Complete { rows } => {
                     self.count(job, |report| {
                         report.batches += 1;
@@ -695,6 +696,7 @@ impl Extract {
         batch_id: BatchId,
         stored: Stored,
         mismatches: &[(u32, usize)],
+        expected: &mut u64,
     ) -> Result<Read, ExtractError> {
         let mut keys = Keys::new(&self.shapes[&job.endpoint.name], &job.partition);
         for page in stored.pages.values() {
@@ -741,6 +743,9 @@ impl Extract {
                 report.pages += 1;
                 report.bytes += object.len() as u64;
             });
+            let was_planned = (*expected).min(1);
+            *expected -= was_planned;
+            self.progress.advanced(was_planned);
             tracing::info!(
                 endpoint = job.endpoint.name, season = job.partition.season(), round = job.partition.round(),
                 %batch_id, page = number, total_pages = listing.total_pages, bytes = object.len(), url = page.url,

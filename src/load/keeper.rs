@@ -35,14 +35,6 @@ pub(super) struct Keeper {
     request: i32,
 }
 
-/// A node's content.
-#[derive(Debug)]
-pub(super) struct Node {
-    pub(super) data: Vec<u8>,
-    /// The transaction that made it: of two nodes, the later one has the greater.
-    pub(super) created: i64,
-}
-
 impl Keeper {
     /// Opens a session at `host:port`.
     pub(super) fn connect(address: &str) -> Result<Self, Error> {
@@ -85,8 +77,8 @@ impl Keeper {
         (0..count).map(|_| Ok(String::from_utf8_lossy(reader.buffer()?).into_owned())).collect()
     }
 
-    /// The nodes of these names below a path; one that is gone meanwhile is left out.
-    pub(super) fn nodes(&mut self, path: &str, names: &[String]) -> Result<Vec<(String, Node)>, Error> {
+    /// Name and content of these nodes below a path; one that is gone meanwhile is left out.
+    pub(super) fn nodes(&mut self, path: &str, names: &[String]) -> Result<Vec<(String, Vec<u8>)>, Error> {
         let mut nodes = Vec::with_capacity(names.len());
         for names in names.chunks(PIPELINED) {
             for name in names {
@@ -94,9 +86,7 @@ impl Keeper {
             }
             for name in names {
                 let Some(answer) = self.answer(path)? else { continue };
-                let mut reader = Reader(&answer);
-                let data = reader.buffer()?.to_vec();
-                nodes.push((name.clone(), Node { data, created: reader.long()? }));
+                nodes.push((name.clone(), Reader(&answer).buffer()?.to_vec()));
             }
         }
         Ok(nodes)

@@ -11,4 +11,4 @@ mod queue;
 pub use batch::{DatasetLoad, LoadObject, LoadProgress, LoadReport, Loader};
 pub use error::LoadError;
 pub use ledger::{LoadLedger, LoadRecord, LoadState, Note};
-pub use queue::QueueOutcome;
+pub use queue::{QueueOutcome, release_dead_consumers};

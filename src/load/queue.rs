@@ -25,8 +25,6 @@ use super::{
 
 /// How often Keeper is asked.
 const POLL: Duration = Duration::from_millis(500);
-/// How long nothing has moved when nodes of dead consumers are looked for.
-const STALL: Duration = Duration::from_secs(2);
 /// ClickHouse's KEEPER_EXCEPTION: there is no such path.
 const NO_PATH: i32 = 999;
 /// ClickHouse's UNKNOWN_TABLE and ACCESS_DENIED.
@@ -92,10 +90,6 @@ impl Loader {
                 self.read_states(&mut *session, keeper.as_mut(), dataset)?;
                 if self.note_complete(&mut *session, dataset, progress)? > 0 {
                     moved = Instant::now();
-                } else if moved.elapsed() >= STALL
-                    && let Some(keeper) = &mut keeper
-                {
-                    release_dead(keeper, &dataset.path).map_err(|source| self.keeper_error(source))?;
                 }
                 dataset.report.elapsed = begun.elapsed();
             }
@@ -181,8 +175,7 @@ impl Loader {
                     let fail = |source| self.keeper_error(source);
                     let mut names = keeper.children(&path).map_err(fail)?;
                     names.retain(|name| !dataset.seen.contains(&format!("{folder}/{name}")));
-                    let nodes = keeper.nodes(&path, &names).map_err(fail)?;
-                    nodes.into_iter().map(|(name, node)| (name, node.data)).collect()
+                    keeper.nodes(&path, &names).map_err(fail)?
                 }
                 None => system_nodes(session, &path)?,
             };
@@ -197,7 +190,8 @@ impl Loader {
                 if folder == "processed" {
                     dataset.processed.insert(key);
                 } else {
-                    dataset.failed.insert(key, field("last_exception").to_owned());
+                    let reason = field("last_exception");
+                    dataset.failed.insert(key, reason.split(", Stack trace").next().unwrap_or(reason).to_owned());
                 }
                 dataset.seen.insert(format!("{folder}/{name}"));
             }
@@ -293,22 +287,29 @@ fn system_nodes(session: &mut dyn Session, path: &str) -> Result<Vec<(String, Ve
     }
 }
 
-/// Removes the marks of consumers that are gone. A killed one leaves its files marked as being processed, and ClickHouse
-/// waits for `persistent_processing_node_ttl_seconds` before it reads them; its place in the registry ends with its
-/// session. So what is older than every consumer alive is of a dead one.
-fn release_dead(keeper: &mut Keeper, path: &str) -> Result<(), std::io::Error> {
-    let registry = format!("{path}/registry");
-    let consumers = keeper.children(&registry)?;
-    let Some(oldest) = keeper.nodes(&registry, &consumers)?.iter().map(|(_, node)| node.created).min() else {
-        return Ok(());
-    };
-    let processing = format!("{path}/processing");
-    let marks = keeper.children(&processing)?;
-    for (name, node) in keeper.nodes(&processing, &marks)? {
-        if node.created < oldest {
-            tracing::debug!("{processing}/{name} is of a consumer that is gone");
-            keeper.delete(&format!("{processing}/{name}"))?;
+/// Removes the marks of dead consumers below the queues' path. A killed consumer leaves the files that it was reading marked,
+/// and ClickHouse waits for `persistent_processing_node_ttl_seconds` before it reads them; a consumer that has seen a mark
+/// does not look again while it runs. So this comes before an embedded warehouse is opened, and only while nobody else has
+/// it open: then every mark is of a dead one. Answers how many there were.
+///
+/// # Errors
+/// The Keeper cannot be reached.
+pub fn release_dead_consumers(address: &str, keeper_path: &str, database: &str) -> Result<usize, LoadError> {
+    release(address, &format!("{keeper_path}/{database}"))
+        .map_err(|source| LoadError::Keeper { address: address.to_owned(), source })
+}
+
+fn release(address: &str, path: &str) -> Result<usize, std::io::Error> {
+    let mut keeper = Keeper::connect(address)?;
+    let mut released = 0;
+    for dataset in keeper.children(path)? {
+        for columns in keeper.children(&format!("{path}/{dataset}"))? {
+            let processing = format!("{path}/{dataset}/{columns}/processing");
+            for mark in keeper.children(&processing)? {
+                keeper.delete(&format!("{processing}/{mark}"))?;
+                released += 1;
+            }
         }
     }
-    Ok(())
+    Ok(released)
 }

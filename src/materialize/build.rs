@@ -53,7 +53,15 @@ pub fn insert_query(
     let columns: Vec<String> = columns.iter().map(|column| quote_identifier(column)).collect();
     let values =
         json!({"relation": relation.render(), "columns": columns, "query": query.trim_end(), "settings": settings});
-    Ok(adapter.run("materialize/insert.sql", &values)?)
+    let sql = adapter.templates().render("materialize/insert.sql", &values)?;
+    let mut options = adapter.next_options();
+    // Whatever stands between chpipe and the server and sends the statement again adds nothing, where the table keeps
+    // a window of tokens.
+    if !adapter.options().embedded && adapter.capabilities().version >= (22, 2) {
+        let token = options.query_id.clone().unwrap_or_default();
+        options = options.setting("insert_deduplication_token", token);
+    }
+    Ok(adapter.execute_with(&sql, &options)?)
 }
 
 /// The columns of the model's query, checked against its contract where it has one.

@@ -9,6 +9,7 @@ use crate::{
     adapter::{Adapter, ColumnInfo, RelationInfo},
     engine::{quote_identifier, quote_string},
     project::Relation,
+    schema::key_parts,
 };
 
 /// Settings that ClickHouse does not change on a table, and those that are chpipe's own.
@@ -43,13 +44,20 @@ pub(super) fn apply(
     }
     let live = layout(adapter, existing)?;
     let wanted = wanted_layout(model, adapter, existing)?;
-    for (what, live, wanted) in [
-        ("the engine", &live.engine, &wanted.engine),
-        ("the sorting key", &live.sorting_key, &wanted.sorting_key),
-        ("the primary key", &live.primary_key, &wanted.primary_key),
-        ("the partition key", &live.partition_key, &wanted.partition_key),
+    // dbt-clickhouse writes `ORDER BY (id)` where chpipe writes `ORDER BY id`, and the server keeps either.
+    let same_key = |live: &str, wanted: &str| key_parts(live) == key_parts(wanted);
+    for (what, live, wanted, is_same) in [
+        ("the engine", &live.engine, &wanted.engine, live.engine == wanted.engine),
+        ("the sorting key", &live.sorting_key, &wanted.sorting_key, same_key(&live.sorting_key, &wanted.sorting_key)),
+        ("the primary key", &live.primary_key, &wanted.primary_key, same_key(&live.primary_key, &wanted.primary_key)),
+        (
+            "the partition key",
+            &live.partition_key,
+            &wanted.partition_key,
+            same_key(&live.partition_key, &wanted.partition_key),
+        ),
     ] {
-        if live != wanted {
+        if !is_same {
             return Err(MaterializeError::NeedsRebuild {
                 relation: existing.relation.clone(),
                 what,
@@ -59,8 +67,9 @@ pub(super) fn apply(
         }
     }
     let mut notes = Vec::new();
-    let commands = commands(&live, &wanted, &mut notes);
-    adapter.alter(&existing.relation, &commands)?;
+    for commands in alters(&live, &wanted, &mut notes) {
+        adapter.alter(&existing.relation, &commands)?;
+    }
     Ok(notes)
 }
 
@@ -184,7 +193,10 @@ fn split_engine(full: &str) -> (String, String, BTreeMap<String, String>) {
     (engine, ttl, settings)
 }
 
-fn commands(live: &Layout, wanted: &Layout, notes: &mut Vec<String>) -> Vec<String> {
+/// The commands of up to three ALTERs: settings and a TTL take what follows a comma for more of themselves.
+fn alters(live: &Layout, wanted: &Layout, notes: &mut Vec<String>) -> [Vec<String>; 3] {
+    let mut settings = Vec::new();
+    let mut ttl = Vec::new();
     let mut commands = Vec::new();
     let changed: Vec<String> = wanted
         .settings
@@ -194,15 +206,7 @@ fn commands(live: &Layout, wanted: &Layout, notes: &mut Vec<String>) -> Vec<Stri
         .collect();
     if !changed.is_empty() {
         notes.push(format!("{} changed", count(changed.len(), "setting")));
-        commands.push(format!("MODIFY SETTING {}", changed.join(", ")));
-    }
-    if live.ttl != wanted.ttl {
-        notes.push("ttl changed".to_owned());
-        commands.push(if wanted.ttl.is_empty() {
-            "REMOVE TTL".to_owned()
-        } else {
-            format!("MODIFY TTL {}", wanted.ttl)
-        });
+        settings.push(format!("MODIFY SETTING {}", changed.join(", ")));
     }
     let indexes = element_commands("INDEX", &live.indexes, &wanted.indexes, |definition| definition.to_owned());
     if !indexes.is_empty() {
@@ -232,7 +236,11 @@ fn commands(live: &Layout, wanted: &Layout, notes: &mut Vec<String>) -> Vec<Stri
         notes.push(format!("{} changed", count(codecs.len(), "codec")));
         commands.extend(codecs);
     }
-    commands
+    if live.ttl != wanted.ttl {
+        notes.push("ttl changed".to_owned());
+        ttl.push(if wanted.ttl.is_empty() { "REMOVE TTL".to_owned() } else { format!("MODIFY TTL {}", wanted.ttl) });
+    }
+    [settings, commands, ttl]
 }
 
 /// Drops what is gone or different, adds what is new or different, and builds it for the rows that are there.
@@ -278,14 +286,17 @@ mod tests {
         let wanted = Layout { indexes: index("a TYPE set(5) GRANULARITY 1"), ..Layout::default() };
         let mut notes = Vec::new();
         assert_eq!(
-            commands(&live, &wanted, &mut notes),
+            alters(&live, &wanted, &mut notes),
             [
-                "REMOVE TTL",
-                "DROP INDEX IF EXISTS `i`",
-                "ADD INDEX IF NOT EXISTS `i` a TYPE set(5) GRANULARITY 1",
-                "MATERIALIZE INDEX `i`"
+                Vec::new(),
+                vec![
+                    "DROP INDEX IF EXISTS `i`".to_owned(),
+                    "ADD INDEX IF NOT EXISTS `i` a TYPE set(5) GRANULARITY 1".to_owned(),
+                    "MATERIALIZE INDEX `i`".to_owned()
+                ],
+                vec!["REMOVE TTL".to_owned()]
             ]
         );
-        assert_eq!(notes, ["ttl changed", "indexes changed"]);
+        assert_eq!(notes, ["indexes changed", "ttl changed"]);
     }
 }

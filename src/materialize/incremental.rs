@@ -194,7 +194,7 @@ fn append(
 
 /// Whether rows may arrive as whole partitions: materialized views see inserts only, and replicated tables would have to
 /// share a path.
-fn takes_partitions(adapter: &mut Adapter, existing: &RelationInfo) -> Result<bool, MaterializeError> {
+pub(super) fn takes_partitions(adapter: &mut Adapter, existing: &RelationInfo) -> Result<bool, MaterializeError> {
     if !existing.is_merge_tree() || existing.engine.starts_with("Replicated") || existing.engine.starts_with("Shared") {
         return Ok(false);
     }
@@ -207,7 +207,11 @@ fn takes_partitions(adapter: &mut Adapter, existing: &RelationInfo) -> Result<bo
 }
 
 /// Moves everything; a partition that was moved is no longer in `new_data`, so doing it again moves the rest.
-fn move_partitions(adapter: &mut Adapter, relation: &Relation, new_data: &Relation) -> Result<(), MaterializeError> {
+pub(super) fn move_partitions(
+    adapter: &mut Adapter,
+    relation: &Relation,
+    new_data: &Relation,
+) -> Result<(), MaterializeError> {
     for partition in partitions(adapter, new_data)? {
         adapter.alter(new_data, &[format!("MOVE PARTITION ID {partition} TO TABLE {relation}")])?;
     }
@@ -304,7 +308,7 @@ fn replace_range(
     Ok(Some(rows))
 }
 
-fn copy_rows(
+pub(super) fn copy_rows(
     adapter: &mut Adapter,
     relation: &Relation,
     from: &Relation,

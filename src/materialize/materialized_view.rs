@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{
     Materialization, MaterializeError, Model, Outcome, TableSpec, build,
     build::{create_table, insert_query, temporary_relation},
+    incremental::{copy_rows, move_partitions, takes_partitions},
     schema_change, view,
 };
 use crate::{
@@ -235,7 +236,7 @@ fn into_external_target(
     target: &Relation,
 ) -> Result<Outcome, MaterializeError> {
     let query = model.sql.trim();
-    let views = views(model, adapter, Vec::new())?;
+    let views = views(model, adapter, vec![ViewQuery { suffix: String::new(), query: query.to_owned() }])?;
     let Some(target) = adapter.relation(target)? else {
         let reason = format!("{target} does not exist; the model that makes it has to run before this one");
         return Err(MaterializeError::config("materialization_target_table", reason));
@@ -257,11 +258,7 @@ fn into_external_target(
             views.modify(adapter, &existing, query)?;
         }
         existing => {
-            if let Some(existing) = existing {
-                adapter.drop_relation(&existing.relation)?;
-            }
-            views.create(adapter, &relation, &target.relation, query)?;
-            rows = views.catch_up(adapter, &target.relation, query, &[])?;
+            rows = deploy_into(model, adapter, &views, &relation, existing.as_ref(), &target)?;
         }
     }
     Ok(Outcome::of(&relation, rows))
@@ -322,13 +319,101 @@ fn target_columns(
 }
 
 /// How often a deployment is tried while rows arrive just in the moment of the switch.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 10;
+
+/// Ends the name of the table that is there while target and views are switched.
+const SWITCHING: &str = "switching";
+/// Ends the name of a complete table of rows for another model's table.
+const COMPLETE: &str = "complete";
+
+/// A part of a source.
+type Part = (Relation, String);
+
+/// Finishes what an ended deployment left among `leftovers`: rows that were collected for another model's table go there.
+/// Answers the marks of switches that have to be done again; they must stay until that is done.
+///
+/// # Errors
+/// A statement failed.
+pub fn recover(
+    model: &Model<'_>,
+    adapter: &mut Adapter,
+    leftovers: &[Relation],
+) -> Result<Vec<Relation>, MaterializeError> {
+    let mut again = Vec::new();
+    for leftover in leftovers {
+        if leftover.identifier.ends_with(SWITCHING) {
+            again.push(leftover.clone());
+        } else if leftover.identifier.ends_with(COMPLETE) {
+            // Without the view the rows are read anew.
+            let view = adapter.relation(model.relation)?.filter(|view| view.kind() == RelationKind::MaterializedView);
+            let target = view.and_then(|view| view.target());
+            let target = target.map(|target| adapter.relation(&target)).transpose()?.flatten();
+            if let Some(target) = target {
+                put_rows(adapter, &target, leftover)?;
+            }
+        }
+    }
+    Ok(again)
+}
+
+/// Rows of a table with the same columns; doing it again adds nothing where partitions can be moved.
+fn put_rows(adapter: &mut Adapter, target: &RelationInfo, from: &Relation) -> Result<(), MaterializeError> {
+    if takes_partitions(adapter, target)? {
+        return move_partitions(adapter, &target.relation, from);
+    }
+    copy_rows(adapter, &target.relation, from, &[])?;
+    adapter.drop_relation(from)?;
+    Ok(())
+}
+
+/// Does the work with the merges of these tables stopped, so that parts keep their names. Without the right to stop them,
+/// no table is passed on: what is there is then read as it is.
+fn with_merges_stopped<R>(
+    adapter: &mut Adapter,
+    mut sources: Vec<Relation>,
+    work: impl FnOnce(&mut Adapter, &[Relation]) -> Result<R, MaterializeError>,
+) -> Result<R, MaterializeError> {
+    let mut stopped = Vec::new();
+    let mut failed = None;
+    for source in &sources {
+        match adapter.execute(&format!("SYSTEM STOP MERGES {source}")) {
+            Ok(_) => stopped.push(source.clone()),
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    let result = match failed {
+        None => work(adapter, &sources),
+        // ACCESS_DENIED.
+        Some(error) if error.code() == Some(497) => {
+            tracing::warn!("no right to stop merges: rows inserted during the deployment may be missed");
+            sources.clear();
+            work(adapter, &sources)
+        }
+        Some(error) => Err(error.into()),
+    };
+    for source in &stopped {
+        // The source's own merges must go on whatever became of the model.
+        let _ = adapter.execute(&format!("SYSTEM START MERGES {source}"));
+    }
+    result
+}
+
+fn never_quiet(sources: &[Relation], target: &Relation) -> MaterializeError {
+    MaterializeError::Unsupported(format!(
+        "rows are inserted into {} all the time, so {target} could not be made without missing or doubling some; pause the inserts for a second",
+        sources.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    ))
+}
 
 /// Makes the target aside, with what the sources hold, and puts it in place; no row is missed and none counted twice.
 ///
 /// The rows to read are named by the parts they are in, with merges stopped, so that what was read is known exactly. The
 /// switch (target and views in place) is over in milliseconds; if a part arrived or an insert was under way meanwhile,
-/// nobody can tell which views saw it, and the whole is done again.
+/// nobody can tell which views saw it, and the whole is done again. A process that ends within the switch leaves a mark,
+/// and the next run does the whole again.
 fn deploy(
     model: &Model<'_>,
     adapter: &mut Adapter,
@@ -337,40 +422,17 @@ fn deploy(
     existing: Option<&RelationInfo>,
 ) -> Result<Option<u64>, MaterializeError> {
     let reads_itself = views.refresh.is_some() || !views.catchup || model.empty;
-    let mut sources = if reads_itself { Vec::new() } else { trigger_tables(model, adapter, views)? };
-    let mut existing = existing.cloned();
-    let mut stopped = Vec::new();
-    for source in &sources {
-        match adapter.execute(&format!("SYSTEM STOP MERGES {source}")) {
-            Ok(_) => stopped.push(source.clone()),
-            // ACCESS_DENIED: without it parts cannot be told apart, and what is there is read as it is.
-            Err(error) if error.code() == Some(497) => {
-                tracing::warn!(%source, "no right to stop merges: rows inserted during the deployment may be missed");
-                sources.clear();
-                break;
+    let sources = if reads_itself { Vec::new() } else { trigger_tables(model, adapter, views)? };
+    with_merges_stopped(adapter, sources, |adapter, sources| {
+        let mut existing = existing.cloned();
+        for _ in 0..ATTEMPTS {
+            if let Some(rows) = deploy_once(model, adapter, views, target, existing.as_ref(), sources)? {
+                return Ok(rows);
             }
-            Err(error) => return Err(error.into()),
+            existing = adapter.relation(target)?;
         }
-    }
-    let mut deployed = Ok(None);
-    for _ in 0..ATTEMPTS {
-        deployed = deploy_once(model, adapter, views, target, existing.as_ref(), &sources);
-        if !matches!(deployed, Ok(None)) {
-            break;
-        }
-        existing = adapter.relation(target)?;
-    }
-    for source in &stopped {
-        // The source's own merges must go on whatever became of the model.
-        let _ = adapter.execute(&format!("SYSTEM START MERGES {source}"));
-    }
-    match deployed? {
-        Some(rows) => Ok(rows),
-        None => Err(MaterializeError::Unsupported(format!(
-            "rows are inserted into {} all the time, so {target} could not be made without missing or doubling some; pause the inserts for a second",
-            sources.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-        ))),
-    }
+        Err(never_quiet(sources, target))
+    })
 }
 
 /// `None`: something arrived in the moment of the switch.
@@ -388,33 +450,16 @@ fn deploy_once(
     let columns = target_columns(model, adapter, views)?;
     let spec = TableSpec::new(model.source(), &columns, adapter.options())?;
     create_table(adapter, &aside, &spec)?;
-    let mut seen = BTreeSet::new();
-    let mut rows = Some(0u64);
-    if sources.is_empty() {
-        if views.refresh.is_none() {
-            for query in &views.queries {
-                let written = views.catch_up(adapter, &aside, &query.query, &[])?;
-                rows = rows.zip(written).map(|(rows, written)| rows + written);
-            }
-        }
-    } else {
-        for _ in 0..1_000 {
-            let new: Vec<(Relation, String)> =
-                active_parts(adapter, sources)?.into_iter().filter(|part| !seen.contains(part)).collect();
-            if new.is_empty() && inserts_under_way(adapter, sources)? == 0 {
-                break;
-            }
-            if new.is_empty() {
-                std::thread::sleep(std::time::Duration::from_millis(20));
-                continue;
-            }
-            for query in &views.queries {
-                let written = views.catch_up(adapter, &aside, &query.query, &part_filter(sources, &new))?;
-                rows = rows.zip(written).map(|(rows, written)| rows + written);
-            }
-            seen.extend(new);
-        }
+    // Before the rows are read: the less there is to do between that and the switch, the less can arrive in it.
+    let mark = temporary_relation(model.relation, model.invocation, SWITCHING);
+    let catches_up = views.refresh.is_none() && views.catchup && !model.empty;
+    if catches_up {
+        adapter.drop_relation(&mark)?;
+        let cluster = adapter.on_cluster();
+        adapter.execute(&format!("CREATE TABLE {mark}{cluster} (switching UInt8) ENGINE = Memory"))?;
     }
+    let mut seen = BTreeSet::new();
+    let rows = collect(adapter, views, sources, &aside, &mut seen)?;
     build::put_in_place(model, adapter, &aside, existing)?;
     for query in &views.queries {
         let relation = views.relation(target, query);
@@ -428,9 +473,109 @@ fn deploy_once(
             }
         }
     }
-    let arrived = inserts_under_way(adapter, sources)? > 0
-        || active_parts(adapter, sources)?.iter().any(|part| !seen.contains(part));
-    Ok((sources.is_empty() || !arrived).then_some(rows))
+    if has_arrived(adapter, sources, &seen)? {
+        return Ok(None);
+    }
+    if catches_up {
+        adapter.drop_relation(&mark)?;
+    }
+    Ok(Some(rows))
+}
+
+/// Makes a view that writes into a table which is there already, and adds what the sources held before. The rows are
+/// collected aside first, by the parts they are in; once the view is there they are moved in.
+fn deploy_into(
+    model: &Model<'_>,
+    adapter: &mut Adapter,
+    views: &Views<'_>,
+    relation: &Relation,
+    existing: Option<&RelationInfo>,
+    target: &RelationInfo,
+) -> Result<Option<u64>, MaterializeError> {
+    let Some(view) = views.queries.first() else { return Ok(Some(0)) };
+    let reads_itself = views.refresh.is_some() || !views.catchup || model.empty;
+    let sources = if reads_itself { Vec::new() } else { trigger_tables(model, adapter, views)? };
+    if let Some(existing) = existing {
+        adapter.drop_relation(&existing.relation)?;
+    }
+    let collecting = temporary_relation(model.relation, model.invocation, "collecting");
+    let complete = temporary_relation(model.relation, model.invocation, COMPLETE);
+    with_merges_stopped(adapter, sources, |adapter, sources| {
+        if sources.is_empty() {
+            views.create(adapter, relation, &target.relation, &view.query)?;
+            // What arrives from here on is in the view's hands; a source without parts is read as it is.
+            return if views.refresh.is_some() {
+                Ok(Some(0))
+            } else {
+                views.catch_up(adapter, &target.relation, &view.query, &[])
+            };
+        }
+        adapter.drop_relation(&collecting)?;
+        adapter.drop_relation(&complete)?;
+        let engine = if takes_partitions(adapter, target)? { None } else { Some("MergeTree ORDER BY tuple()") };
+        let like = json!({"relation": collecting.render(), "like": target.relation.render(), "engine": engine});
+        adapter.run_ddl("materialize/create_table_as.sql", like)?;
+        let mut seen = BTreeSet::new();
+        let mut rows = Some(0);
+        for _ in 0..ATTEMPTS {
+            let more = collect(adapter, views, sources, &collecting, &mut seen)?;
+            rows = rows.zip(more).map(|(rows, more)| rows + more);
+            adapter.rename(&[(&collecting, &complete)])?;
+            views.create(adapter, relation, &target.relation, &view.query)?;
+            if !has_arrived(adapter, sources, &seen)? {
+                put_rows(adapter, target, &complete)?;
+                return Ok(rows);
+            }
+            // The view may have seen what arrived just now; it is read again rather than missed.
+            tracing::warn!(%relation, "rows arrived while the view was made: some may be in {} twice", target.relation);
+            adapter.drop_relation(relation)?;
+            adapter.rename(&[(&complete, &collecting)])?;
+        }
+        adapter.drop_relation(&collecting)?;
+        Err(never_quiet(sources, relation))
+    })
+}
+
+/// Reads into `table` what the sources hold and `seen` does not, until nothing new comes and no insert is under way.
+fn collect(
+    adapter: &mut Adapter,
+    views: &Views<'_>,
+    sources: &[Relation],
+    table: &Relation,
+    seen: &mut BTreeSet<Part>,
+) -> Result<Option<u64>, MaterializeError> {
+    let mut rows = Some(0u64);
+    if sources.is_empty() {
+        if views.refresh.is_none() {
+            for query in &views.queries {
+                let written = views.catch_up(adapter, table, &query.query, &[])?;
+                rows = rows.zip(written).map(|(rows, written)| rows + written);
+            }
+        }
+        return Ok(rows);
+    }
+    for _ in 0..1_000 {
+        let new: Vec<Part> = active_parts(adapter, sources)?.into_iter().filter(|part| !seen.contains(part)).collect();
+        if new.is_empty() && inserts_under_way(adapter, sources)? == 0 {
+            break;
+        }
+        if new.is_empty() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            continue;
+        }
+        for query in &views.queries {
+            let written = views.catch_up(adapter, table, &query.query, &part_filter(sources, &new))?;
+            rows = rows.zip(written).map(|(rows, written)| rows + written);
+        }
+        seen.extend(new);
+    }
+    Ok(rows)
+}
+
+/// Whether an insert is under way, or has left a part that was not read.
+fn has_arrived(adapter: &mut Adapter, sources: &[Relation], seen: &BTreeSet<Part>) -> Result<bool, MaterializeError> {
+    Ok(inserts_under_way(adapter, sources)? > 0
+        || active_parts(adapter, sources)?.iter().any(|part| !seen.contains(part)))
 }
 
 /// Whether an existing view can become the wanted one by MODIFY QUERY and MODIFY REFRESH.
@@ -487,7 +632,7 @@ fn trigger_tables(
     Ok(sources.into_iter().collect())
 }
 
-fn active_parts(adapter: &mut Adapter, sources: &[Relation]) -> Result<Vec<(Relation, String)>, MaterializeError> {
+fn active_parts(adapter: &mut Adapter, sources: &[Relation]) -> Result<Vec<Part>, MaterializeError> {
     let mut parts = Vec::new();
     for source in sources {
         let sql = format!(
@@ -523,7 +668,7 @@ fn inserts_under_way(adapter: &mut Adapter, sources: &[Relation]) -> Result<u64,
 }
 
 /// The setting that makes a query see these parts of the tables alone.
-fn part_filter(sources: &[Relation], parts: &[(Relation, String)]) -> Vec<String> {
+fn part_filter(sources: &[Relation], parts: &[Part]) -> Vec<String> {
     let filters: Vec<String> = sources
         .iter()
         .map(|source| {

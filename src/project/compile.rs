@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::{
-    Manifest, Node, ProjectError, Ref, Relation, ResourceType, Workspace, artifact,
+    Manifest, Node, ProjectError, Ref, Relation, Resource, ResourceType, Sample, Workspace, artifact,
     lookup::{Found, Lookup},
     node::version_text,
     state::PreviousState,
@@ -58,6 +58,7 @@ pub struct Resolver {
     /// `--empty`: relations read as subqueries without rows.
     empty: bool,
     defer: Option<Defer>,
+    sample: Option<Sample>,
     graph: OnceLock<render::Value>,
 }
 
@@ -79,8 +80,31 @@ impl Resolver {
             selected,
             empty,
             defer,
+            sample: None,
             graph: OnceLock::new(),
         }
+    }
+
+    /// `--sample`: models and snapshots read what has an `event_time` through this window.
+    #[must_use]
+    pub fn with_sample(mut self, sample: Option<Sample>) -> Self {
+        self.sample = sample;
+        self
+    }
+
+    pub fn sample(&self) -> Option<&Sample> {
+        self.sample.as_ref()
+    }
+
+    fn sampled(&self, from: &NodeContext, unique_id: &str, relation: render::Relation) -> render::Relation {
+        let Some(sample) = self.sample.filter(|_| matches!(from.resource_type.as_str(), "model" | "snapshot")) else {
+            return relation;
+        };
+        let config = self.manifest.resource(unique_id).map(Resource::config);
+        let Some(field_name) = config.and_then(|config| config.str("event_time")) else { return relation };
+        let (start, end) = sample.within(None, None);
+        let filter = render::EventTimeFilter { field_name: field_name.to_owned(), start: Some(start), end: Some(end) };
+        render::Relation { event_time_filter: Some(filter), ..relation }
     }
 
     /// The relation of a node or source as `ref()` gives it out.
@@ -169,11 +193,16 @@ impl render::Resolve for Resolver {
         if node.is_ephemeral() {
             return Ok(render::Resolved {
                 unique_id: id.to_owned(),
-                relation: render::Relation::ephemeral(&node.name).with_limit(self.empty.then_some(0)),
+                relation: self.sampled(
+                    from,
+                    id,
+                    render::Relation::ephemeral(&node.name).with_limit(self.empty.then_some(0)),
+                ),
                 ephemeral: true,
             });
         }
-        Ok(render::Resolved { unique_id: id.to_owned(), relation: self.relation(node), ephemeral: false })
+        let relation = self.sampled(from, id, self.relation(node));
+        Ok(render::Resolved { unique_id: id.to_owned(), relation, ephemeral: false })
     }
 
     fn resolve_source(&self, from: &NodeContext, call: &render::SourceCall) -> Result<render::Resolved, RenderError> {
@@ -187,7 +216,11 @@ impl render::Resolve for Resolver {
         };
         Ok(render::Resolved {
             unique_id: id.to_owned(),
-            relation: render::Relation::from(&source.relation()).with_limit(self.empty.then_some(0)),
+            relation: self.sampled(
+                from,
+                id,
+                render::Relation::from(&source.relation()).with_limit(self.empty.then_some(0)),
+            ),
             ephemeral: false,
         })
     }

@@ -12,6 +12,7 @@ pub use arrow_type::{UnsupportedArrowType, from_arrow};
 pub use clickhouse_type::{ClickHouseType, TypeError, widen};
 pub use create_text::{CreateTextError, parse_create};
 pub use footer::{FileColumn, FileSchema, FooterError, MergeError, MergedColumn, MergedSchema, merge, read_footer};
+pub(crate) use table::key_parts;
 pub use table::{
     Column, ColumnDefault, Constraint, DefaultKind, Index, MaterializedView, NamedCollection, Projection, Relation,
     SchemaObject, Table, TableEngine, View, mentions, rename_in_expression, rename_in_query, split_arguments,

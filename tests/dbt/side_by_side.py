@@ -25,7 +25,9 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
+import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -383,6 +385,7 @@ def schemas():
 
 
 def main():
+    warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser()
     parser.add_argument("--keep", action="store_true", help="keep the working folder")
     parser.add_argument("--verbose", action="store_true")

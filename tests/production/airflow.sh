@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # airflow.sh WORK: the DAGs under the real Airflow, against the simulated API and the embedded warehouse.
 set -euo pipefail
+trap 'echo "$0:$LINENO: failed: $BASH_COMMAND" >&2' ERR
 cd "$(dirname "$0")/../.."
 work=$1
 root=$PWD

@@ -17,7 +17,7 @@ if [ ! -d "$CHPIPE_WAREHOUSE_PATH" ]; then
     for _ in $(seq 600); do [ -s "$project/url" ] && break; sleep 0.1; done
     for step in 'extract --season 2022..2023' transform migrate load 'backfill --season 2024' build; do
         # shellcheck disable=SC2086
-        CHPIPE_SOURCE_URL=$(cat "$project/url") "$CHPIPE_BIN" --project-dir "$project" --target dev --quiet $step
+        CHPIPE_SOURCE_URL=$(cat "$project/url") "$CHPIPE_BIN" --project-dir "$project" --target dev --quiet $step || { kill "$api"; echo "chpipe $step failed" >&2; exit 1; }
     done
     kill "$api"
     wait "$api" || true

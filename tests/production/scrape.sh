@@ -2,6 +2,7 @@
 # scrape.sh WORK: `chpipe metrics` against a built warehouse: documented, scraped by a real Prometheus, pushed to a file, a
 # Pushgateway and an OTLP receiver; the audit trail has every command that changed the warehouse.
 set -euo pipefail
+trap 'echo "$0:$LINENO: failed: $BASH_COMMAND" >&2' ERR
 cd "$(dirname "$0")/../.."
 work=$1
 debian=$PWD/.cache/debian/usr/bin

@@ -11,7 +11,8 @@ mkdir -p "$project/models" "$project/seeds"
 export CHPIPE_SERVE_USER=someone CHPIPE_SERVE_PASSWORD='of the test & ü'
 "$CHPIPE_BIN" --project-dir "$project" serve --port 0 --s3-port 0 > "$work/serve_clients.log" 2>&1 &
 served=$!
-trap 'kill "$served" 2> /dev/null || true' EXIT
+# Waits, so that nothing writes into the folder while it is removed.
+trap 'kill "$served" 2> /dev/null && wait "$served" || true' EXIT
 port=
 for _ in $(seq 600); do
     port=$(sed -n 's#.*http://127.0.0.1:\([0-9]*\)/.*#\1#p' "$work/serve_clients.log" | head -n 1)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # superset.sh WORK: the bundle in a real Superset, over the embedded warehouse behind `chpipe serve`; each chart's query runs.
 set -euo pipefail
+trap 'echo "$0:$LINENO: failed: $BASH_COMMAND" >&2' ERR
 cd "$(dirname "$0")/../.."
 work=$1
 venv=$(scripts/python-env.sh superset)

@@ -14,6 +14,7 @@ import traceback
 sys.path.insert(0, sys.argv[1])
 import bundle  # noqa: E402
 from superset.app import create_app  # noqa: E402
+from superset.cli.main import superset as superset_cli  # noqa: E402
 
 
 def commands(bundle_zip: str, uri: str) -> list[list[str]]:
@@ -33,7 +34,7 @@ def commands(bundle_zip: str, uri: str) -> list[list[str]]:
 def main() -> int:
     app = create_app()
     for command in commands(*sys.argv[2:4]):
-        result = app.test_cli_runner().invoke(args=command)
+        result = app.test_cli_runner().invoke(superset_cli, args=command)
         if result.exit_code:
             print(f"superset {' '.join(command[:2])}: {result.output[-2000:]}", file=sys.stderr)
             if result.exc_info:

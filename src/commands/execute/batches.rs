@@ -7,16 +7,20 @@ use serde_json::json;
 
 use super::node::{Done, Failure, NodeWorker, Running, response};
 use crate::{
-    adapter::NodeWarehouse,
+    adapter::{Adapter, NodeWarehouse},
+    engine::quote_string,
     interrupt::interrupted,
     materialize::{Batch, MaterializeError, Model, Outcome, apply_grants, materialization, persist_docs},
-    project::Node,
+    project::{Node, Relation, RelationKind},
     render::{
         EventTimeFilter, NodeContext, Phase, RefCall, RenderError, Renderer, Resolve, Resolved, Services, Source,
         SourceCall, Value, inject_ctes,
     },
     schedule::NodeStatus,
 };
+
+/// From and until.
+type Interval = (NaiveDateTime, NaiveDateTime);
 
 /// `batch_size`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,8 +131,18 @@ impl NodeWorker<'_> {
             .ok_or_else(|| failed(MaterializeError::config("event_time", "a microbatch model needs it")))?;
         let existing = running.warehouse.adapter().relation(&node.relation()).map_err(|error| failed(error.into()))?;
         let is_new = self.full_refresh(node) || !existing.is_some_and(|existing| existing.is_table());
-        let intervals = self.batch_intervals(node, is_new).map_err(failed)?;
+        let mut intervals = self.batch_intervals(node, is_new).map_err(failed)?;
+        let pending = Pending::of(&node.relation());
+        let left = if is_new { Vec::new() } else { pending.read(&mut running.warehouse.adapter()).map_err(failed)? };
+        if self.plan.event_time == (None, None) {
+            intervals.extend(&left);
+            intervals.sort_unstable();
+            intervals.dedup();
+        }
         let total = intervals.len();
+        let mut to_do = intervals.clone();
+        to_do.extend(left.iter().filter(|interval| !intervals.contains(interval)));
+        pending.begin(&mut running.warehouse.adapter(), to_do).map_err(failed)?;
         let batches: Vec<Batch> = intervals
             .iter()
             .map(|(start, end)| Batch {
@@ -142,7 +156,10 @@ impl NodeWorker<'_> {
             let batch = &batches[index];
             let label = format!("batch {} of {}", batch.start, node.relation());
             self.lines.note(&format!("Batch {} of {total} START {label} [RUN]", index + 1));
-            let outcome = self.run_batch(running.node, warehouse, batch, is_new && index == 0);
+            let outcome = self.run_batch(running.node, warehouse, batch, is_new && index == 0).and_then(|outcome| {
+                pending.done(&mut warehouse.adapter(), intervals[index]).map_err(failed)?;
+                Ok(outcome)
+            });
             match &outcome {
                 Ok(_) => self.lines.note(&format!("Batch {} of {total} OK {label} [OK]", index + 1)),
                 Err(failure) => {
@@ -173,6 +190,8 @@ impl NodeWorker<'_> {
                 *outcome = Some(run(index, running.warehouse));
             }
         }
+        let nothing_made = is_new && !matches!(outcomes.first(), Some(Some(Ok(_))));
+        pending.end(&mut running.warehouse.adapter(), nothing_made).map_err(failed)?;
         self.batches_done(running, &batches, outcomes)
     }
 
@@ -331,6 +350,62 @@ impl NodeWorker<'_> {
     }
 }
 
+/// The intervals that a run has yet to do, in the comment of a table beside the model's: what a run that ended in the
+/// middle, or failed for some of them, leaves for the next one.
+struct Pending {
+    relation: Relation,
+    left: Mutex<Vec<Interval>>,
+}
+
+impl Pending {
+    fn of(relation: &Relation) -> Self {
+        let mut relation = relation.with_identifier(format!("{}__dbt_batches", relation.identifier));
+        relation.kind = Some(RelationKind::Table);
+        Self { relation, left: Mutex::default() }
+    }
+
+    fn read(&self, adapter: &mut Adapter) -> Result<Vec<Interval>, MaterializeError> {
+        let Some(info) = adapter.relation(&self.relation)? else { return Ok(Vec::new()) };
+        let left: Vec<(String, String)> = serde_json::from_str(&info.comment).unwrap_or_default();
+        Ok(left.iter().filter_map(|(start, end)| Some((parse_time(start)?, parse_time(end)?))).collect())
+    }
+
+    fn begin(&self, adapter: &mut Adapter, intervals: Vec<Interval>) -> Result<(), MaterializeError> {
+        let mut left = self.left.lock();
+        *left = intervals;
+        let comment = comment(&left);
+        if adapter.relation(&self.relation)?.is_some() {
+            adapter.alter(&self.relation, &[format!("MODIFY COMMENT {comment}")])?;
+        } else if !left.is_empty() {
+            let (relation, cluster) = (&self.relation, adapter.on_cluster());
+            adapter.execute(&format!(
+                "CREATE TABLE {relation}{cluster} (to_do UInt8) ENGINE = Memory COMMENT {comment}"
+            ))?;
+        }
+        Ok(())
+    }
+
+    fn done(&self, adapter: &mut Adapter, interval: Interval) -> Result<(), MaterializeError> {
+        let mut left = self.left.lock();
+        left.retain(|other| *other != interval);
+        adapter.alter(&self.relation, &[format!("MODIFY COMMENT {}", comment(&left))])?;
+        Ok(())
+    }
+
+    /// `forget`: what is left is none of the next run's business.
+    fn end(&self, adapter: &mut Adapter, forget: bool) -> Result<(), MaterializeError> {
+        if forget || self.left.lock().is_empty() {
+            adapter.drop_relation(&self.relation)?;
+        }
+        Ok(())
+    }
+}
+
+fn comment(left: &[Interval]) -> String {
+    let left: Vec<_> = left.iter().map(|(start, end)| [start.to_string(), end.to_string()]).collect();
+    quote_string(&json!(left).to_string())
+}
+
 /// `model.batch` of dbt.
 fn with_batch(model: &Value, batch: &Batch) -> Value {
     let mut json = model.to_json();
@@ -361,11 +436,12 @@ impl Windowed<'_> {
         if let Some(field_name) = event_time
             && !resolved.ephemeral
         {
-            resolved.relation.event_time_filter = Some(EventTimeFilter {
-                field_name,
-                start: Some(self.batch.start.clone()),
-                end: Some(self.batch.end.clone()),
-            });
+            let own = (self.batch.start.clone(), self.batch.end.clone());
+            let sample = self.worker.resolver.sample();
+            let (start, end) =
+                sample.map_or(own, |sample| sample.within(Some(&self.batch.start), Some(&self.batch.end)));
+            resolved.relation.event_time_filter =
+                Some(EventTimeFilter { field_name, start: Some(start), end: Some(end) });
         }
         resolved
     }

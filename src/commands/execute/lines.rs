@@ -150,8 +150,12 @@ impl<'a> Lines<'a> {
                 plural(warned, "warning")
             );
             self.event("EndOfRunSummary", "Z030", &text, Map::new());
+            // As dbt's: what failed is said in --quiet too.
+            let loud = self.printer.loud();
+            let failures = Lines { printer: &loud, warn_error: self.warn_error };
             for result in results {
-                self.problem(workspace, result);
+                let lines = if result.status.is_failure() { &failures } else { self };
+                lines.problem(workspace, result);
             }
         }
         self.note("");

@@ -23,7 +23,7 @@ use crate::{
     commands::{Context, ExitStatus, audit, parse, warehouse},
     interrupt::interrupted,
     project::{
-        Compiler, Defer, LoadOptions, PreviousState, ProjectError, Resolver, ResourceType, Selector, Workspace,
+        Compiler, Defer, LoadOptions, PreviousState, ProjectError, Resolver, ResourceType, Sample, Selector, Workspace,
         write_manifest,
     },
     schedule::{
@@ -128,7 +128,9 @@ fn with_worker<R>(
     prepared.hold()?;
     prepared.schemas(&workspace, &ids, plan)?;
     let defer = deferral(plan.selection, &workspace, state, &mut prepared)?;
-    let resolver = Resolver::new(&workspace, ids.clone(), plan.execution.empty, defer);
+    let sample = plan.execution.sample.as_deref();
+    let sample = sample.map(|text| Sample::parse(text, context.invocation.started_at)).transpose()?;
+    let resolver = Resolver::new(&workspace, ids.clone(), plan.execution.empty, defer).with_sample(sample);
     let compiler = Compiler::new(&workspace, &resolver, &lines);
     let worker = node::NodeWorker {
         plan,
@@ -285,6 +287,7 @@ fn finish(
     args.insert("vars".into(), json!(context.settings.vars));
     args.insert("full_refresh".into(), json!(plan.execution.full_refresh));
     args.insert("empty".into(), json!(plan.execution.empty));
+    args.insert("sample".into(), json!(plan.execution.sample));
     args.insert("fail_fast".into(), json!(plan.execution.fail_fast));
     args.insert("store_failures".into(), json!(plan.execution.store_failures));
     args.insert("select".into(), json!(plan.selection.included()));

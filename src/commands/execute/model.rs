@@ -4,6 +4,7 @@ use super::node::{Done, Failure, NodeWorker, Running, response};
 use crate::{
     materialize::{
         MaterializeError, Model, apply_grants, drop_leftovers, materialization, persist_docs, recover_incremental,
+        recover_views,
     },
     project::{Hook, Node, Relation, ResourceType},
     render::{BuiltinMaterialization, Phase, Value},
@@ -13,7 +14,7 @@ impl NodeWorker<'_> {
     /// Finishes or removes what an ended invocation left beside the node's relation.
     pub(super) fn finish_leftovers(&self, running: &Running<'_>) -> Result<(), Failure> {
         let relation = running.node.relation();
-        let leftovers = self.prepared.take_leftovers(&relation);
+        let mut leftovers = self.prepared.take_leftovers(&relation);
         if leftovers.is_empty() {
             return Ok(());
         }
@@ -24,6 +25,12 @@ impl NodeWorker<'_> {
             if recover_incremental(&model, &mut adapter, &leftovers).map_err(failed)? {
                 self.lines.note(&format!("Finished an interrupted run of {relation}"));
             }
+        }
+        if running.node.materialized() == "materialized_view" {
+            let model = self.model(running.node, &relation, "", &[]);
+            let again = recover_views(&model, &mut adapter, &leftovers).map_err(failed)?;
+            leftovers.retain(|leftover| !again.contains(leftover));
+            running.again.replace(again);
         }
         drop_leftovers(&mut adapter, &leftovers).map_err(failed)
     }
@@ -36,12 +43,15 @@ impl NodeWorker<'_> {
         let sql = running.compiled.as_ref().map_or("", |compiled| compiled.code.as_str());
         let relation = node.relation();
         let feeding_views = self.feeding_views(node);
-        let model = self.model(node, &relation, sql, &feeding_views);
+        let again = running.again.take();
+        let mut model = self.model(node, &relation, sql, &feeding_views);
+        model.full_refresh |= !again.is_empty();
         let failed = |error: MaterializeError| Failure::materialize(node, &error);
         let mut adapter = running.warehouse.adapter();
         let outcome = materialization(node.materialized())
             .and_then(|materialization| materialization.materialize(&model, &mut adapter))
             .map_err(failed)?;
+        drop_leftovers(&mut adapter, &again).map_err(failed)?;
         apply_grants(&model, &mut adapter).map_err(failed)?;
         persist_docs(&model, &mut adapter).map_err(failed)?;
         let query_id = adapter.statements().last().map(|last| last.summary.query_id.clone()).unwrap_or_default();

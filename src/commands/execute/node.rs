@@ -10,7 +10,7 @@ use crate::{
     Error,
     adapter::{Lease, LeaseError, NodeWarehouse, Statement},
     materialize::MaterializeError,
-    project::{Compiled, Compiler, Node, ProjectError, Resolver, ResourceType, Workspace},
+    project::{Compiled, Compiler, Node, ProjectError, Relation, Resolver, ResourceType, Workspace},
     render::RenderError,
     schedule::{NodeResult, NodeStatus, Position, SkipCause, Timing, Worker},
     snapshot::SnapshotError,
@@ -84,12 +84,14 @@ pub(super) struct Running<'a> {
     pub(super) node: &'a Node,
     pub(super) warehouse: &'a NodeWarehouse,
     pub(super) compiled: Option<std::sync::Arc<Compiled>>,
+    /// Marks of an ended run that let the model be deployed as if it were new.
+    pub(super) again: std::cell::RefCell<Vec<Relation>>,
     timing: Vec<Timing>,
 }
 
 impl<'a> Running<'a> {
     pub(super) fn new(node: &'a Node, warehouse: &'a NodeWarehouse) -> Self {
-        Self { node, warehouse, compiled: None, timing: Vec::new() }
+        Self { node, warehouse, compiled: None, again: Default::default(), timing: Vec::new() }
     }
 }
 

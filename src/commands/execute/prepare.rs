@@ -203,6 +203,9 @@ fn leftover_of(name: &str) -> Option<(String, String)> {
     if let Some((identifier, mark)) = is_temporary_name(name) {
         return Some((identifier.to_owned(), mark.to_owned()));
     }
-    let (identifier, mark) = name.split_once("__dbt_new_data_")?;
+    // The second is a dead holder's lease that somebody was about to drop.
+    let (identifier, rest) = name.split_once("__dbt_new_data_").or_else(|| name.split_once("__dbt_lock_"))?;
+    // A batch has its interval after the invocation.
+    let mark = rest.split('_').next()?;
     (mark.len() == 8).then(|| (identifier.to_owned(), mark.to_owned()))
 }
