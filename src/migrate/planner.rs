@@ -8,7 +8,7 @@ use crate::{
         Alteration, ChangeClass, Conversion, Dataset, DiffHints, Rebuild, TableDiff, TableSpec, Templates, ViewDiff,
         WantedOptions, diff_table, diff_view, wanted_objects,
     },
-    engine::{Capabilities, Session, quote_identifier, quote_string},
+    engine::{Capabilities, Session, quote_string},
     schema::{MaterializedView, NamedCollection, Relation, SchemaObject, Table, parse_create},
 };
 
@@ -16,6 +16,7 @@ use super::{
     MigrateError,
     live::{Live, LiveObject, normalise},
     plan::{Action, PLAN_FORMAT, Plan, PlannedChange, RebuildStep, Step, checksum},
+    rebuild,
     rows::{number, rows, text},
     state,
 };
@@ -511,34 +512,24 @@ impl Planner<'_> {
     fn collapsed_rows(
         &mut self,
         current: &Table,
-        rebuild: &Rebuild,
+        wanted: &Rebuild,
         columns: &[(String, String)],
     ) -> Result<u64, MigrateError> {
         let merges = |table: &Table| table.engine.name.trim_start_matches("Replicated") != "MergeTree";
-        let key = rebuild.table.sorting_key();
-        let same_key = current.sorting_key() == key && current.partition_by == rebuild.table.partition_by;
-        if !merges(&rebuild.table) || (same_key && merges(current)) {
+        let key = wanted.table.sorting_key();
+        let same_key = current.sorting_key() == key && current.partition_by == wanted.table.partition_by;
+        if !merges(&wanted.table) || (same_key && merges(current)) {
             return Ok(0);
         }
-        let select: Vec<String> = columns
-            .iter()
-            .map(|(name, expression)| format!("{expression} AS {}", quote_identifier(&format!("new_{name}"))))
-            .collect();
-        let named: Vec<String> = columns
-            .iter()
-            .map(|(name, _)| format!("{} AS {}", quote_identifier(&format!("new_{name}")), quote_identifier(name)))
-            .collect();
         let final_ = if merges(current) { " FINAL" } else { "" };
         let mut group = key;
-        group.extend(rebuild.table.partition_by.clone());
+        group.extend(wanted.table.partition_by.clone());
         let group: Vec<String> = group.iter().map(|part| part.trim_end_matches(" DESC").to_owned()).collect();
         let group = if group.is_empty() { "1".to_owned() } else { format!("tuple({})", group.join(", ")) };
+        let free = rebuild::free_prefix(columns);
         let sql = format!(
-            "SELECT ifNull(sum(rows - 1), 0) FROM (SELECT count() AS rows FROM (SELECT {} FROM (SELECT {} FROM {}{final_})) \
-             GROUP BY {group})",
-            named.join(", "),
-            select.join(", "),
-            current.name,
+            "SELECT ifNull(sum({free}rows - 1), 0) FROM (SELECT count() AS {free}rows FROM ({}) GROUP BY {group})",
+            rebuild::renamed_select(columns, &format!("{}{final_}", current.name), &free),
         );
         Ok(rows(self.session, &sql)?.first().map_or(0, |row| number(row, 0)))
     }

@@ -202,32 +202,17 @@ impl Rebuilder<'_> {
 
     /// Compares count and checksum of every partition of the new table with the same rows of the old one.
     fn verify(&mut self, step: &RebuildStep, copied: &BTreeSet<String>) -> Result<(), MigrateError> {
-        let aliased: Vec<String> = step
-            .columns
-            .iter()
-            .enumerate()
-            .map(|(index, (_, expression))| format!("{expression} AS c{index}"))
-            .collect();
-        let named: Vec<String> = step
-            .columns
-            .iter()
-            .enumerate()
-            .map(|(index, (name, _))| format!("c{index} AS {}", quote_identifier(name)))
-            .collect();
+        let free = free_prefix(&step.columns);
         let hash = row_hash(step.columns.iter().map(|(name, _)| quote_identifier(name)));
         let partition = step.partition_by.as_deref().unwrap_or("''");
         let parts: Vec<String> = copied.iter().map(|part| quote_string(part)).collect();
         let parts = if parts.is_empty() { "''".to_owned() } else { parts.join(", ") };
-        let summary = format!("toString(tuple({partition})) AS p, count(), sum({hash})");
-        let old = format!(
-            "SELECT {summary} FROM (SELECT {} FROM (SELECT {} FROM {} WHERE _part IN ({parts}))) GROUP BY p ORDER BY p",
-            named.join(", "),
-            aliased.join(", "),
-            step.live
-        );
+        let renamed = renamed_select(&step.columns, &format!("{} WHERE _part IN ({parts})", step.live), &free);
+        let summary = format!("toString(tuple({partition})) AS {free}p, count(), sum({hash})");
+        let grouped = format!("GROUP BY {free}p ORDER BY {free}p");
+        let old = format!("SELECT {summary} FROM ({renamed}) {grouped}");
         let names: Vec<String> = step.columns.iter().map(|(name, _)| quote_identifier(name)).collect();
-        let new =
-            format!("SELECT {summary} FROM (SELECT {} FROM {}) GROUP BY p ORDER BY p", names.join(", "), step.shadow);
+        let new = format!("SELECT {summary} FROM (SELECT {} FROM {}) {grouped}", names.join(", "), step.shadow);
         let (old, new) = (rows(self.session, &old)?, rows(self.session, &new)?);
         let show = |row: Option<&super::rows::Row>| {
             row.map_or_else(|| "nothing".to_owned(), |row| format!("{} rows, checksum {}", text(row, 1), text(row, 2)))
@@ -338,10 +323,46 @@ fn drop_table(table: &Relation) -> String {
     format!("DROP TABLE IF EXISTS {table} SETTINGS max_table_size_to_drop = 0, max_partition_size_to_drop = 0")
 }
 
+/// A prefix for aliases that no column has: an alias with a column's name would take its place in every expression.
+pub(crate) fn free_prefix(columns: &[(String, String)]) -> String {
+    let mut prefix = "__chpipe_".to_owned();
+    while columns.iter().any(|(name, expression)| name.contains(&prefix) || expression.contains(&prefix)) {
+        prefix.push('_');
+    }
+    prefix
+}
+
+/// SELECT of the new columns under their names over a source of the old ones. In two steps: an expression may read an old
+/// column that has the name of another new one.
+pub(crate) fn renamed_select(columns: &[(String, String)], source: &str, free: &str) -> String {
+    let (mut aliased, mut named) = (Vec::new(), Vec::new());
+    for (index, (name, expression)) in columns.iter().enumerate() {
+        aliased.push(format!("{expression} AS {free}{index}"));
+        named.push(format!("{free}{index} AS {}", quote_identifier(name)));
+    }
+    format!("SELECT {} FROM (SELECT {} FROM {source})", named.join(", "), aliased.join(", "))
+}
+
 /// A number that differs where any column of a row differs. Hashes of NULL are NULL and would be left out of a sum, so each
 /// column is hashed with whether it is NULL.
 pub(crate) fn row_hash(columns: impl Iterator<Item = String>) -> String {
     let parts: Vec<String> =
         columns.map(|column| format!("isNull({column}), ifNull(cityHash64({column}), 0)")).collect();
     format!("cityHash64({})", parts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aliases_never_have_the_name_of_a_column() {
+        let column = |name: &str, expression: &str| (name.to_owned(), expression.to_owned());
+        assert_eq!(free_prefix(&[column("c0", "`c1`")]), "__chpipe_");
+        assert_eq!(free_prefix(&[column("a", "`__chpipe_0`"), column("__chpipe__1", "`b`")]), "__chpipe___");
+        assert_eq!(
+            renamed_select(&[column("c1", "`c0`"), column("c0", "`c1`")], "t", "x"),
+            "SELECT x0 AS `c1`, x1 AS `c0` FROM (SELECT `c0` AS x0, `c1` AS x1 FROM t)"
+        );
+    }
 }
