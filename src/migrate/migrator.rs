@@ -16,10 +16,14 @@ use super::{
     MigrateError, MigrationFile, Plan, Step,
     ledger::{Ledger, LedgerEntry, MigrationState, now_text},
     lock::{Lock, ensure_database},
-    plan::{Action, PlannedChange, RebuildStep},
+    plan::{Action, PlannedChange, RebuildStep, Renames},
     rebuild,
     rows::{rows, text},
+    views,
 };
+
+/// Steps that recover views are journalled from here on, beyond those of rebuilds.
+const VIEWS_BASE: usize = 100_000_000;
 
 /// Everything an application needs beside the plan.
 pub struct Migrator {
@@ -80,6 +84,9 @@ impl Migrator {
                     }
                 }
             }
+            for renames in changes.iter().filter_map(|change| change.renames.as_ref()) {
+                self.recover_views(&mut *session, &entry.id, renames, progress)?;
+            }
             if entry.state == MigrationState::Started {
                 entry.state = MigrationState::Failed;
                 entry.error = "interrupted; a later migration went on from there".into();
@@ -88,6 +95,33 @@ impl Migrator {
             }
         }
         Ok(())
+    }
+
+    /// A migration that ended between the rename of a column and the change of a view over it: no later plan would see
+    /// that view, which need not be one of chpipe's.
+    fn recover_views(
+        &self,
+        session: &mut dyn Session,
+        migration: &str,
+        renames: &Renames,
+        progress: &dyn MigrateProgress,
+    ) -> Result<(), MigrateError> {
+        let object = format!("{}:views", renames.table.plain());
+        if self.ledger.step_statement(session, migration, &object)?.is_some() {
+            return Ok(());
+        }
+        for (view, query) in views::left_behind(session, renames)? {
+            let sql = self.templates.alter(&view, &[format!("MODIFY QUERY {query}")])?;
+            session.execute(&sql, &alter_options(&sql))?;
+            progress.recovered(&format!(
+                "the view {} reads the renamed columns of {} under their new names",
+                view.plain(),
+                renames.table.plain()
+            ));
+        }
+        // Once and for all: a rename that did not take place is the next plan's, with its views.
+        let number = VIEWS_BASE + (crc32fast::hash(renames.table.plain().as_bytes()) % 1_000_000) as usize;
+        self.ledger.record_step(session, migration, number, &object, "", "done")
     }
 
     /// Applies a plan.
@@ -408,6 +442,7 @@ pub fn file_change(file: &MigrationFile) -> PlannedChange {
         bytes: 0,
         dependents: Vec::new(),
         destructive: Vec::new(),
+        renames: None,
         steps: file.statements.iter().map(|sql| Step::Sql(sql.clone())).collect(),
     }
 }

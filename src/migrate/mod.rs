@@ -14,6 +14,7 @@ mod rebuild;
 pub(crate) mod rows;
 mod show;
 pub(crate) mod state;
+mod views;
 
 pub use error::MigrateError;
 pub use files::{FileOrder, MigrationFile, pending_files, read_files};
@@ -22,6 +23,6 @@ pub use ledger::{Ledger, LedgerEntry, MigrationState};
 pub use live::{Live, LiveObject, normalise};
 pub use lock::Lock;
 pub use migrator::{MigrateProgress, Migrator, file_change};
-pub use plan::{Action, Plan, PlannedChange, RebuildStep, Step};
+pub use plan::{Action, Plan, PlannedChange, RebuildStep, Renames, Step};
 pub use planner::{Wanted, make_plan};
 pub use show::{plan_json, plan_sql, plan_text};

@@ -88,7 +88,18 @@ pub struct PlannedChange {
     pub dependents: Vec<String>,
     /// What would be lost: empty for a safe change.
     pub destructive: Vec<String>,
+    /// Columns that get another name: views that read them are changed with them, also after an interruption.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renames: Option<Renames>,
     pub steps: Vec<Step>,
+}
+
+/// Columns of a table that get another name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renames {
+    pub table: Relation,
+    /// Old name and new name.
+    pub columns: Vec<(String, String)>,
 }
 
 /// What happens to an object.

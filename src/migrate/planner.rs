@@ -15,10 +15,10 @@ use crate::{
 use super::{
     MigrateError,
     live::{Live, LiveObject, normalise},
-    plan::{Action, PLAN_FORMAT, Plan, PlannedChange, RebuildStep, Step, checksum},
+    plan::{Action, PLAN_FORMAT, Plan, PlannedChange, RebuildStep, Renames, Step, checksum},
     rebuild,
-    rows::{number, rows, text},
-    state,
+    rows::{number, rows},
+    state, views,
 };
 
 /// What the warehouse should hold.
@@ -129,6 +129,7 @@ fn change(object: &str, kind: &str, action: Action, class: ChangeClass) -> Plann
         bytes: 0,
         dependents: Vec::new(),
         destructive: Vec::new(),
+        renames: None,
         steps: Vec::new(),
     }
 }
@@ -254,6 +255,9 @@ impl Planner<'_> {
         for (view, _) in &views {
             planned.why.push(format!("the view {} reads a renamed column and is changed with it", view.plain()));
         }
+        if !renames.is_empty() {
+            planned.renames = Some(Renames { table: table.name.clone(), columns: renames });
+        }
         for group in statement_groups(&alterations) {
             let commands: Vec<String> = group.iter().map(|alteration| alteration.command()).collect();
             planned.steps.push(Step::Sql(self.wanted.templates.alter(&table.name, &commands)?));
@@ -275,21 +279,17 @@ impl Planner<'_> {
         live: &LiveObject,
         renames: &[(String, String)],
     ) -> Result<Vec<(Relation, String)>, MigrateError> {
-        let mut views = Vec::new();
+        let mut found = Vec::new();
         if renames.is_empty() {
-            return Ok(views);
+            return Ok(found);
         }
         for dependent in &live.dependents {
             let Some(view) = self.live_view(dependent)? else { continue };
-            let mut query = view.query.clone();
-            for (from, to) in renames {
-                query = crate::schema::rename_in_query(&query, from, to);
-            }
-            if query != view.query {
-                views.push((view.name, query));
+            if let Some(query) = views::query_after(&view, renames) {
+                found.push((view.name, query));
             }
         }
-        Ok(views)
+        Ok(found)
     }
 
     fn live_view(&mut self, name: &Relation) -> Result<Option<MaterializedView>, MigrateError> {
@@ -299,17 +299,7 @@ impl Planner<'_> {
                 _ => None,
             });
         }
-        let sql = format!(
-            "SELECT create_table_query FROM system.tables WHERE database = {} AND name = {}",
-            quote_string(&name.database),
-            quote_string(&name.name)
-        );
-        let found = rows(self.session, &sql)?;
-        let Some(row) = found.first() else { return Ok(None) };
-        Ok(match parse_create(text(row, 0)) {
-            Ok(SchemaObject::MaterializedView(view)) => Some(view),
-            _ => None,
-        })
+        views::materialized_view(self.session, name)
     }
 
     fn replace(
