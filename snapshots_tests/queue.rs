@@ -143,7 +143,6 @@ fn each_row_arrives_exactly_once() {
 /// What its mode lets ALTER change is altered in place; a broken file is reported and loaded again by name, and so is one
 /// that was uploaded anew.
 #[test]
-#[ignore = "not seen to pass yet"]
 fn settings_failures_and_reloads() {
     let zookeeper = match ZooKeeper::start() {
         Ok(zookeeper) => zookeeper,

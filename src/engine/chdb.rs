@@ -71,6 +71,22 @@ struct ConnectionState {
 /// How long the exit handler waits for calls that are under way.
 const EXIT_WAIT: Duration = Duration::from_secs(5);
 
+/// How long a process waits for the close of its last connection: it shuts libchdb down, which does not end while a queue
+/// table (S3Queue) is attached. MergeTree is safe against an end without it.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
+
+/// How long an open waits for a close that took longer.
+const REOPEN_WAIT: Duration = Duration::from_secs(60);
+
+static SHUTDOWN: Mutex<Shutdown> = Mutex::new(Shutdown { running: false, lock: None });
+
+/// The shutdown of libchdb with its last connection.
+struct Shutdown {
+    running: bool,
+    /// The lock of the directory that nobody waits for any more: freed by the shutdown's end or the process's.
+    lock: Option<DirectoryLock>,
+}
+
 /// A libchdb connection; closed when dropped.
 struct Connection {
     library: &'static Library,
@@ -87,6 +103,13 @@ impl Connection {
         let mut pointers: Vec<*mut c_char> = arguments.iter().map(|text| text.as_ptr().cast_mut()).collect();
         let _call = CALLS.read();
         let _one_at_a_time = CONNECTING.lock();
+        let begun = Instant::now();
+        while SHUTDOWN.lock().running {
+            if begun.elapsed() > REOPEN_WAIT {
+                return None;
+            }
+            std::thread::sleep(CANCEL_POLL);
+        }
         // SAFETY: `argc` strings that live through the call; libchdb copies them.
         let pointer = unsafe { (library.connect)(pointers.len().try_into().ok()?, pointers.as_mut_ptr()) };
         if pointer.is_null() {
@@ -156,13 +179,30 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         let _call = CALLS.read();
-        let _one_at_a_time = CONNECTING.lock();
+        let one_at_a_time = CONNECTING.lock();
         let mut connections = CONNECTIONS.lock();
         let Some(index) = connections.iter().position(|state| state.pointer == self.pointer as usize) else { return };
         connections.remove(index);
+        let last = connections.is_empty();
         drop(connections);
+        let (close, pointer) = (self.library.close, self.pointer as usize);
         // SAFETY: nobody else has this connection, and no statement runs on it: a session is borrowed by its stream.
-        unsafe { (self.library.close)(self.pointer) }
+        let close = move || unsafe { close(pointer as *mut RawConnection) };
+        if !last {
+            return close();
+        }
+        SHUTDOWN.lock().running = true;
+        let (closed, wait) = std::sync::mpsc::channel();
+        // Where there can be no thread, its end of the channel is gone and nothing is waited for.
+        let _ = std::thread::Builder::new().name("close".into()).spawn(move || {
+            close();
+            *SHUTDOWN.lock() = Shutdown { running: false, lock: None };
+            let _ = closed.send(());
+        });
+        if wait.recv_timeout(CLOSE_WAIT).is_err() {
+            tracing::debug!("libchdb is left to the end of the process: it does not close");
+        }
+        drop(one_at_a_time);
     }
 }
 
@@ -232,7 +272,19 @@ struct Warehouse {
     /// Distinguishes this process's statements from what an earlier one left in a comment.
     mark: Uuid,
     capabilities: Capabilities,
-    _lock: DirectoryLock,
+    _lock: HeldWhileOpen,
+}
+
+/// The directory's lock, kept for as long as libchdb works in it.
+struct HeldWhileOpen(Option<DirectoryLock>);
+
+impl Drop for HeldWhileOpen {
+    fn drop(&mut self) {
+        let mut shutdown = SHUTDOWN.lock();
+        if shutdown.running {
+            shutdown.lock = self.0.take();
+        }
+    }
 }
 
 /// A statement under way.
@@ -305,7 +357,7 @@ impl ChdbEngine {
             statements: AtomicU64::new(0),
             mark: Uuid::new_v4(),
             capabilities: Capabilities::embedded(false),
-            _lock: lock,
+            _lock: HeldWhileOpen(Some(lock)),
         };
         let version = warehouse.scalar("SELECT version()")?;
         let keeper = warehouse.configuration.contains("<zookeeper>");
