@@ -86,7 +86,6 @@ fn parts(project: &Project) -> usize {
 /// 300 files, backfilled out of order, the consumer killed three times, a column added halfway: each row once, and what
 /// was loaded before the change is not read again.
 #[test]
-#[ignore = "not seen to pass yet"]
 fn each_row_arrives_exactly_once() {
     let zookeeper = match ZooKeeper::start() {
         Ok(zookeeper) => zookeeper,
