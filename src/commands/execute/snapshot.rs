@@ -90,7 +90,7 @@ fn each_snapshot(
     context: &Context,
     work: impl Fn(&NodeWorker<'_>, &Running<'_>) -> Result<bool, Failure>,
 ) -> Result<ExitStatus, Error> {
-    let well = with_worker(plan, context, |worker, ids| {
+    let well = with_worker(plan, context, |_| Ok(()), |worker, ids| {
         let warehouse = worker.prepared.connect()?;
         let mut well = true;
         for node in ids.iter().filter_map(|id| worker.workspace.manifest.nodes.get(id)) {
