@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+#[cfg(debug_assertions)]
+use crate::engine::dying::{Death, DyingEngine};
 use crate::{
     Error,
     commands::Context,
@@ -52,7 +54,7 @@ pub(super) fn open(context: &Context) -> Result<Warehouse, Error> {
     let engine = engine::open(&target, &options)?;
     #[cfg(debug_assertions)]
     let engine = match context.settings.die_at {
-        Some(at) => engine::dying(engine, at),
+        Some(at) => DyingEngine::after(engine, at - 1, Death::Process),
         None => engine,
     };
     context.journal.opened(&engine);
