@@ -153,6 +153,13 @@ impl Texts {
         self.ends.push(self.bytes.len() as u32);
     }
 
+    fn reserve(&mut self, texts: usize) {
+        // An eighth more, as later ones may be longer.
+        let each = self.bytes.len() as f64 * 1.125 / self.len().max(1) as f64;
+        self.bytes.reserve((each * texts as f64) as usize);
+        self.ends.reserve(texts);
+    }
+
     fn get(&self, index: usize) -> &str {
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.bytes[start as usize..self.ends[index] as usize]
@@ -233,6 +240,22 @@ impl Column {
             ColumnType::ListUtf8 => Data::List { ends: Vec::new(), texts: Texts::default() },
         };
         Self { data, valid: spec.nullable.then(Vec::new), expected }
+    }
+
+    /// Makes room for `rows` more rows like those that are there.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        match &mut self.data {
+            Data::Int16(values) => values.reserve(rows),
+            Data::Int32(values) | Data::Date32(values) => values.reserve(rows),
+            Data::Int64(values) => values.reserve(rows),
+            Data::Float64(values) => values.reserve(rows),
+            Data::Text(texts) => texts.reserve(rows),
+            Data::Interned { codes, .. } => codes.reserve(rows),
+            Data::List { ends, .. } => ends.reserve(rows),
+        }
+        if let Some(valid) = &mut self.valid {
+            valid.reserve(rows);
+        }
     }
 
     /// Appends the value `times` times; nothing is appended where it is none.
@@ -430,9 +453,11 @@ pub(super) fn optional_texts<'a>(texts: impl Iterator<Item = Option<&'a str>>) -
     Arc::new(texts.collect::<StringArray>())
 }
 
-fn strings<'a>(texts: impl Iterator<Item = &'a str>, nulls: Option<NullBuffer>) -> StringArray {
-    let mut bytes = Vec::new();
-    let mut offsets = vec![0i32];
+fn strings<'a>(texts: impl Iterator<Item = &'a str> + Clone, nulls: Option<NullBuffer>) -> StringArray {
+    let (count, length) = texts.clone().fold((0, 0), |(count, length), text| (count + 1, length + text.len()));
+    let mut bytes = Vec::with_capacity(length);
+    let mut offsets = Vec::with_capacity(count + 1);
+    offsets.push(0i32);
     for text in texts {
         bytes.extend_from_slice(text.as_bytes());
         offsets.push(bytes.len() as i32);

@@ -142,6 +142,11 @@ impl<'s> Rows<'s> {
         Ok(info)
     }
 
+    /// Makes room for `rows` more rows: what a batch's later pages will probably bring.
+    pub fn reserve(&mut self, rows: usize) {
+        self.columns.iter_mut().for_each(|column| column.reserve(rows));
+    }
+
     /// Rows that passed, duplicates included.
     pub fn len(&self) -> usize {
         self.len

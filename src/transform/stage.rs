@@ -278,6 +278,9 @@ impl Transform {
                 key: key.clone(),
                 source,
             })?;
+            if provenance.source_urls.is_empty() {
+                rows.reserve(info.rows as usize * (batch.files.len() - 1));
+            }
             let metadata = check_envelope(batch, file, &key, &info)?;
             if metadata.total_pages as usize != batch.files.len() {
                 return Ok(Outcome::Incomplete);
