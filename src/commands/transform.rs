@@ -46,8 +46,8 @@ pub(super) async fn run(request: &Request, context: &Context, lake: &Lake) -> Re
         selectors: request.selectors.clone(),
         force: request.force,
         quarantine_threshold: settings.transform.quarantine_threshold,
-        // Two a core: one computes while another waits for the store.
-        concurrency: settings.threads.unwrap_or(2 * cores),
+        // Some a core: one computes while others wait for the store. Each takes some megabytes.
+        concurrency: settings.threads.unwrap_or((4 * cores).min(64)),
     };
     let stage = Arc::new(Transform::new(lake.clone(), &endpoints, options)?);
     let plan = stage.plan().await?;
