@@ -134,8 +134,18 @@ impl State {
         let new = lake_run::runtime(context)?.block_on(async {
             let lake = Lake::open(&context.settings).await?;
             lake_run::records(&lake, |id| known.contains(id)).await
-        })?;
-        self.records.extend(new);
+        });
+        match new {
+            Ok(new) => self.records.extend(new),
+            // The warehouse's figures are as good without it.
+            Err(error) if !self.records.is_empty() => {
+                tracing::warn!(
+                    error = crate::diagnostic::text(&error),
+                    "the lake cannot be read; its figures are those of before"
+                );
+            }
+            Err(error) => return Err(error),
+        }
         Ok(of_lake(&self.records, context.settings.source.requests_per_hour, chrono::Utc::now()))
     }
 
