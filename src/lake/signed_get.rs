@@ -1,4 +1,4 @@
-//! GET of an object without the SDK: signed here and sent over a pool of its own, for a fifth of the SDK's processor time. In: a key;
+//! GET of an object without the SDK: signed here and sent over a pool of its own, for a quarter of the SDK's processor time. In: a key;
 //! out: the bytes, or nothing where anything else came back. The SDK then asks again: its retries and its errors hold, and
 //! what an answer means is decided in one place.
 
