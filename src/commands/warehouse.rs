@@ -63,6 +63,11 @@ pub(super) fn open(context: &Context) -> Result<Warehouse, Error> {
     Ok(Warehouse { target, engine, silver })
 }
 
+/// Closes the warehouse that this run has open, as far as nobody else holds it.
+pub(super) fn close(context: &Context) {
+    context.open_warehouse.0.lock().take();
+}
+
 /// How ClickHouse reaches the Silver bucket; a directory lake is served as S3, as the options say.
 pub(super) fn silver_access(context: &Context, options: LocalS3Options) -> Result<SilverAccess, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()

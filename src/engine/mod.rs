@@ -40,7 +40,7 @@ pub use column_type::TYPE_KEY;
 pub use error::EngineError;
 pub use install::{Installed, install};
 pub use library::{VERSION as LIBCHDB_VERSION, find as find_library, installed_path};
-pub use lock::{Holder, holder};
+pub use lock::{Holder, holder, lock_path};
 pub(crate) use note::{NoteFile, ServeNote, note_path};
 pub(crate) use open::open_directory;
 pub use open::{OpenOptions, open};

@@ -8,6 +8,7 @@ mod error;
 pub mod layout;
 mod local_s3;
 mod s3;
+mod signed_get;
 mod walk;
 
 use std::{ops::Range, path::Path, path::PathBuf, sync::Arc};
