@@ -254,6 +254,8 @@ pub struct Rebuild {
     pub conversions: Vec<Conversion>,
     /// Columns that are left behind.
     pub dropped: Vec<String>,
+    /// Old name and new name of the columns that go on under another one.
+    pub renames: Vec<(String, String)>,
 }
 
 /// A change to a type that does not hold every value of the old one.
@@ -703,7 +705,8 @@ fn rebuild(
         columns.push((column.name.clone(), expression));
     }
     let dropped = hints.drop.iter().filter(|name| live.column(name).is_some()).cloned().collect();
-    Rebuild { reasons, table, columns, conversions, dropped }
+    let renames = old_name.iter().map(|(to, from)| (from.clone(), to.clone())).collect();
+    Rebuild { reasons, table, columns, conversions, dropped, renames }
 }
 
 /// Why a table without rows of its own is not as wanted; the comment aside.

@@ -251,55 +251,38 @@ impl Planner<'_> {
                 _ => None,
             })
             .collect();
-        let views = self.views_after_rename(live, &renames)?;
-        for (view, _) in &views {
-            planned.why.push(format!("the view {} reads a renamed column and is changed with it", view.plain()));
-        }
-        if !renames.is_empty() {
-            planned.renames = Some(Renames { table: table.name.clone(), columns: renames });
-        }
+        let views = self.follow_renames(&mut planned, &table.name, renames)?;
         for group in statement_groups(&alterations) {
             let commands: Vec<String> = group.iter().map(|alteration| alteration.command()).collect();
             planned.steps.push(Step::Sql(self.wanted.templates.alter(&table.name, &commands)?));
             if matches!(group.first(), Some(Alteration::RenameColumn { .. })) {
-                for (view, query) in &views {
-                    // Right after the rename: between the two, every insert into the table fails.
-                    let command = format!("MODIFY QUERY {query}");
-                    planned.steps.push(Step::Sql(self.wanted.templates.alter(view, &[command])?));
-                }
+                // Right after the rename: between the two, every insert into the table fails.
+                planned.steps.extend(views.iter().cloned().map(Step::Sql));
             }
         }
         self.changes.push(planned);
         Ok(())
     }
 
-    /// What the materialized views over a table have to read after renames of its columns.
-    fn views_after_rename(
+    /// Notes the renames of a change, however it makes them. Answers the statements after which the views over the table
+    /// read the new names: they have to follow the rename at once.
+    fn follow_renames(
         &mut self,
-        live: &LiveObject,
-        renames: &[(String, String)],
-    ) -> Result<Vec<(Relation, String)>, MigrateError> {
-        let mut found = Vec::new();
+        planned: &mut PlannedChange,
+        table: &Relation,
+        renames: Vec<(String, String)>,
+    ) -> Result<Vec<String>, MigrateError> {
         if renames.is_empty() {
-            return Ok(found);
+            return Ok(Vec::new());
         }
-        for dependent in &live.dependents {
-            let Some(view) = self.live_view(dependent)? else { continue };
-            if let Some(query) = views::query_after(&view, renames) {
-                found.push((view.name, query));
-            }
+        let renames = Renames { table: table.clone(), columns: renames };
+        let changes = views::that_follow(self.session, self.wanted.templates, &renames)?;
+        for change in &changes {
+            let why = format!("the view {} reads a renamed column and is changed with it", change.view.plain());
+            planned.why.push(why);
         }
-        Ok(found)
-    }
-
-    fn live_view(&mut self, name: &Relation) -> Result<Option<MaterializedView>, MigrateError> {
-        if let Some(object) = self.live.objects.get(name) {
-            return Ok(match &object.object {
-                SchemaObject::MaterializedView(view) => Some(view.clone()),
-                _ => None,
-            });
-        }
-        views::materialized_view(self.session, name)
+        planned.renames = Some(renames);
+        Ok(changes.into_iter().map(|change| change.sql).collect())
     }
 
     fn replace(
@@ -402,11 +385,13 @@ impl Planner<'_> {
         let old = Relation::new(&name.database, format!("{}__chp_old_{stamp}", name.name));
         let mut table = rebuild.table.clone();
         table.name = shadow.clone();
+        let views = self.follow_renames(&mut planned, &name, rebuild.renames.clone())?;
         let templates = self.wanted.templates;
         planned.steps.push(Step::Rebuild(Box::new(RebuildStep {
             create: templates.create_table(&table, false)?,
             copy: templates.copy_partition(&name, &shadow, &columns, Some("_part = {part:String}"))?,
             exchange: templates.exchange(&name, &shadow)?,
+            views,
             keep_days,
             partition_by: rebuild.table.partition_by.clone(),
             live: name,
@@ -442,8 +427,7 @@ impl Planner<'_> {
                 ViewDiff::Same => return Ok(()),
                 ViewDiff::ModifyQuery => {
                     planned.summary.push("~ query".into());
-                    let command = format!("MODIFY QUERY {}", view.query);
-                    planned.steps.push(Step::Sql(templates.alter(&view.name, &[command])?));
+                    planned.steps.push(Step::Sql(views::modify_query(templates, &view.name, &view.query)?));
                 }
                 ViewDiff::Recreate { reason } => {
                     planned.action = Action::Recreate;
@@ -563,8 +547,12 @@ fn created_summary(table: &Table) -> Vec<String> {
 
 fn rebuild_summary(current: &Table, rebuild: &Rebuild) -> Vec<String> {
     let mut lines = Vec::new();
+    for (from, to) in &rebuild.renames {
+        lines.push(Alteration::RenameColumn { from: from.clone(), to: to.clone() }.summary());
+    }
     for column in &rebuild.table.columns {
-        match current.column(&column.name) {
+        let renamed = rebuild.renames.iter().find(|(_, to)| *to == column.name);
+        match current.column(renamed.map_or(&column.name, |(from, _)| from)) {
             None => lines.push(format!("+ column {} {}", column.name, column.kind)),
             Some(old) if old.kind != column.kind => {
                 lines.push(format!("~ column {}: {} -> {}", column.name, old.kind, column.kind));
