@@ -28,8 +28,8 @@ pub struct Wanted<'a> {
     pub options: &'a WantedOptions,
     pub templates: &'a Templates,
     pub state_database: &'a str,
-    /// The collection of the Silver bucket, where DDL has to make it.
-    pub named_collection: Option<NamedCollection>,
+    /// The collections of the buckets, where DDL has to make them.
+    pub named_collections: Vec<NamedCollection>,
     /// Objects in which data may be lost.
     pub allow_destructive: &'a [String],
 }
@@ -44,14 +44,21 @@ pub fn make_plan(
     wanted: &Wanted<'_>,
 ) -> Result<Plan, MigrateError> {
     let raw_database = wanted.options.database.as_str();
-    let mut databases = vec![raw_database, wanted.state_database];
-    databases.dedup();
+    let own = wanted.datasets.iter().filter_map(|(_, spec)| spec.database.as_deref());
+    let mut databases: Vec<&str> = Vec::new();
+    for name in [raw_database, wanted.state_database].into_iter().chain(own) {
+        if !databases.contains(&name) {
+            databases.push(name);
+        }
+    }
     let live = Live::read(session, &databases, capabilities)?;
     let mut planner = Planner { session, wanted, live: &live, changes: Vec::new(), notes: Vec::new() };
     for name in &databases {
         planner.database(name)?;
     }
-    planner.named_collection()?;
+    for collection in &wanted.named_collections {
+        planner.named_collection(collection)?;
+    }
 
     let empty = TableSpec::default();
     let mut objects: Vec<(SchemaObject, &TableSpec)> = state::state_tables(wanted.state_database)
@@ -63,7 +70,8 @@ pub fn make_plan(
         if !dataset.has_columns() {
             planner.notes.push(format!(
                 "{} has no file below {} yet: the tables over its files are made with the first one",
-                dataset.name, dataset.prefix
+                dataset.name,
+                dataset.source.prefix()
             ));
         }
         for object in wanted_objects(dataset, spec, wanted.options)? {
@@ -146,8 +154,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn named_collection(&mut self) -> Result<(), MigrateError> {
-        let Some(collection) = &self.wanted.named_collection else { return Ok(()) };
+    fn named_collection(&mut self, collection: &NamedCollection) -> Result<(), MigrateError> {
         if self.live.named_collections.as_ref().is_some_and(|names| names.contains(&collection.name)) {
             return Ok(());
         }
