@@ -1,6 +1,7 @@
 //! The typed difference between a live table and the wanted one, and which way it can be made: ALTER of metadata, a
 //! mutation, a rebuild, or CREATE OR REPLACE. In: two [`Table`]s in the server's own formatting; out: a [`TableDiff`].
 //! What ALTER can and cannot do is ClickHouse's matrix, tried on 26.5; what it would silently corrupt becomes a rebuild.
+//! One file: the steps and the rules that choose among them are the two sides of that matrix.
 
 use indexmap::IndexMap;
 

@@ -150,6 +150,16 @@ impl Migrator {
         let mut entry = Ledger::begin(plan, &self.run_id);
         self.ledger.record(&mut *session, &entry)?;
         let result = self.apply_changes(&mut *session, plan, &entry, lock, progress);
+        self.record_end(&mut *session, &mut entry, result)
+    }
+
+    /// Records how a migration ended, and answers that.
+    fn record_end(
+        &self,
+        session: &mut dyn Session,
+        entry: &mut LedgerEntry,
+        result: Result<(), MigrateError>,
+    ) -> Result<(), MigrateError> {
         entry.finished_at = now_text();
         match &result {
             Ok(()) => entry.state = MigrationState::Applied,
@@ -159,7 +169,7 @@ impl Migrator {
             }
         }
         // The failure itself is what the caller must hear.
-        let recorded = self.ledger.record(&mut *session, &entry);
+        let recorded = self.ledger.record(session, entry);
         result.and(recorded)
     }
 
@@ -227,16 +237,7 @@ impl Migrator {
                 plan: String::new(),
             };
             let result = self.apply_file(&mut *session, file, &entry, lock);
-            entry.finished_at = now_text();
-            match &result {
-                Ok(()) => entry.state = MigrationState::Applied,
-                Err(error) => {
-                    entry.state = MigrationState::Failed;
-                    entry.error = error.to_string();
-                }
-            }
-            let recorded = self.ledger.record(&mut *session, &entry);
-            result.and(recorded)?;
+            self.record_end(&mut *session, &mut entry, result)?;
             progress.change_done(&change, begun.elapsed());
         }
         Ok(())
