@@ -1,6 +1,6 @@
 //! What every command that needs the warehouse does first: the target, the engine, a session in the target's schema.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use parking_lot::Mutex;
 
@@ -8,10 +8,12 @@ use parking_lot::Mutex;
 use crate::engine::dying::{Death, DyingEngine};
 use crate::{
     Error,
-    commands::Context,
-    config::Target,
+    commands::{Context, datasets},
+    config::{Connection, Target},
+    ddl::specs_of_buckets,
     engine::{self, Engine, OpenOptions, QueryOptions, Session, quote_identifier, quote_string},
-    lake::{Lake, LocalS3Options, SilverAccess},
+    lake::{BucketAccess, BucketPlace, Lake, LocalS3Options, SilverAccess},
+    migrate::MigrateError,
 };
 
 /// Name of the collection that S3 tables over Silver use.
@@ -49,9 +51,7 @@ pub(super) fn open(context: &Context) -> Result<Warehouse, Error> {
         return Ok(Warehouse { target, engine: Arc::clone(engine), silver: Arc::clone(silver) });
     }
     let silver = silver_access(context, LocalS3Options::default())?;
-    // Without the collection its tables could not even be attached when the embedded engine starts.
-    let options = OpenOptions::new(&context.settings).named_collection(SILVER_COLLECTION, silver.bucket.clone());
-    let engine = engine::open(&target, &options)?;
+    let engine = engine::open(&target, &open_options(context, &silver)?)?;
     #[cfg(debug_assertions)]
     let engine = match context.settings.die_at {
         Some(at) => DyingEngine::after(engine, at - 1, Death::Process),
@@ -66,6 +66,56 @@ pub(super) fn open(context: &Context) -> Result<Warehouse, Error> {
 /// Closes the warehouse that this run has open, as far as nobody else holds it.
 pub(super) fn close(context: &Context) {
     context.open_warehouse.0.lock().take();
+}
+
+/// The options with a named collection for every bucket: without it its tables could not even be attached when the embedded
+/// engine starts.
+pub(super) fn open_options(context: &Context, silver: &SilverAccess) -> Result<OpenOptions, Error> {
+    let mut places = other_places(context)?;
+    if let Connection::Embedded { path } = &context.settings.target()?.connection {
+        remember(path, &mut places)?;
+    }
+    let options = OpenOptions::new(&context.settings).named_collection(SILVER_COLLECTION, silver.bucket.clone());
+    let access = |place: &BucketPlace| place.access(&context.settings.lake, silver.server());
+    Ok(places.iter().fold(options, |options, (name, place)| options.named_collection(name, access(place))))
+}
+
+/// The collections of the buckets beside Silver that specs name.
+///
+/// # Errors
+/// A spec that names a bucket is not valid.
+pub(super) fn other_collections(
+    context: &Context,
+    silver: &SilverAccess,
+) -> Result<Vec<(String, BucketAccess)>, Error> {
+    let access = |(name, place): (String, BucketPlace)| (name, place.access(&context.settings.lake, silver.server()));
+    Ok(other_places(context)?.into_iter().map(access).collect())
+}
+
+fn other_places(context: &Context) -> Result<Vec<(String, BucketPlace)>, Error> {
+    let settings = &context.settings;
+    let specs = specs_of_buckets(&settings.migrate.ddl_path.join("tables")).map_err(MigrateError::from)?;
+    datasets::places(settings, &specs)
+}
+
+/// Adds the places of specs that are gone: their tables are still there, and libchdb refuses a directory with a table
+/// whose collection is missing. No credentials are kept.
+fn remember(warehouse: &Path, places: &mut Vec<(String, BucketPlace)>) -> Result<(), Error> {
+    let path = warehouse.join("chpipe_buckets.json");
+    let known = fs_err::read_to_string(&path).unwrap_or_default();
+    let earlier: Vec<(String, BucketPlace)> = serde_json::from_str(&known).unwrap_or_default();
+    for (name, place) in earlier {
+        if !places.iter().any(|(known, _)| *known == name) {
+            places.push((name, place));
+        }
+    }
+    let text = serde_json::to_string(&places).unwrap_or_default();
+    if text != known && !places.is_empty() {
+        let io = |source| Error::Io { path: path.clone(), source };
+        fs_err::create_dir_all(warehouse).map_err(io)?;
+        fs_err::write(&path, text).map_err(io)?;
+    }
+    Ok(())
 }
 
 /// How ClickHouse reaches the Silver bucket; a directory lake is served as S3, as the options say.
