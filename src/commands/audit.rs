@@ -1,5 +1,6 @@
 //! What each command that changes the warehouse leaves behind: its row in the audit trail, the runs of extract and
-//! transform that the lake has kept since, and the warehouse's metrics. It never fails a command: what cannot be written is a warning.
+//! transform that the lake has kept since, and the warehouse's metrics. It never fails a command: what cannot be written
+//! is a warning.
 
 use serde_json::{Map, Value};
 

@@ -15,6 +15,7 @@ use crate::{
     },
     config::LakeSettings,
     ddl::TableSpec,
+    file::write_whole,
     lake::Lake,
     migrate::MigrateError,
     printer::human_count,
@@ -62,9 +63,7 @@ pub(super) fn infer(args: &DdlInferArgs, context: &Context) -> Result<ExitStatus
             return Err(invalid("--name", format!("`{shown}` exists and differs as shown; --force replaces it")));
         }
         _ => {
-            let io = |source| Error::Io { path: path.clone(), source };
-            fs_err::create_dir_all(path.parent().unwrap_or(&path)).map_err(io)?;
-            fs_err::write(&path, &text).map_err(io)?;
+            write_whole(&path, &text).map_err(|source| Error::Io { path: path.clone(), source })?;
             context.printer.line(&format!("{shown} written"));
         }
     }

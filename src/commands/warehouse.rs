@@ -1,6 +1,6 @@
 //! What every command that needs the warehouse does first: the target, the engine, a session in the target's schema.
 
-use std::{path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use parking_lot::Mutex;
 
@@ -12,6 +12,7 @@ use crate::{
     config::{Connection, Target},
     ddl::specs_of_buckets,
     engine::{self, Engine, OpenOptions, QueryOptions, Session, quote_identifier, quote_string},
+    file::write_whole,
     lake::{BucketAccess, BucketPlace, Lake, LocalS3Options, SilverAccess},
     migrate::MigrateError,
 };
@@ -102,20 +103,25 @@ fn other_places(context: &Context) -> Result<Vec<(String, BucketPlace)>, Error> 
 /// whose collection is missing. No credentials are kept.
 fn remember(warehouse: &Path, places: &mut Vec<(String, BucketPlace)>) -> Result<(), Error> {
     let path = warehouse.join("chpipe_buckets.json");
-    let known = fs_err::read_to_string(&path).unwrap_or_default();
-    let earlier: Vec<(String, BucketPlace)> = serde_json::from_str(&known).unwrap_or_default();
+    let failed = |source| Error::Io { path: path.clone(), source };
+    let known = match fs_err::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "[]".to_owned(),
+        other => other.map_err(failed)?,
+    };
+    let earlier: Vec<(String, BucketPlace)> = serde_json::from_str(&known).map_err(|error| {
+        let reason = format!("{error}; where no table reads a bucket beside Silver it can be deleted");
+        failed(io::Error::new(io::ErrorKind::InvalidData, reason))
+    })?;
     for (name, place) in earlier {
         if !places.iter().any(|(known, _)| *known == name) {
             places.push((name, place));
         }
     }
-    let text = serde_json::to_string(&places).unwrap_or_default();
-    if text != known && !places.is_empty() {
-        let io = |source| Error::Io { path: path.clone(), source };
-        fs_err::create_dir_all(warehouse).map_err(io)?;
-        fs_err::write(&path, text).map_err(io)?;
+    let text = serde_json::to_string(&places).map_err(|error| failed(error.into()))?;
+    if text == known {
+        return Ok(());
     }
-    Ok(())
+    write_whole(&path, text).map_err(failed)
 }
 
 /// How ClickHouse reaches the Silver bucket; a directory lake is served as S3, as the options say.

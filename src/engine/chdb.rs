@@ -9,6 +9,8 @@
 //!   only when its connection runs the next one.
 //! - A stream gives every block as a document of its own in the wanted format; [`super::blocks`] joins them. Formats that
 //!   cannot be joined (JSON, Parquet, …) and statements other than SELECT are answered in one piece.
+//!
+//! One file: a session, its statements and their streams hand the settings, the tag and the connection to each other.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},

@@ -9,7 +9,7 @@ use std::{
 use chrono::{DateTime, Utc};
 
 use super::Registry;
-use crate::config::MetricsSettings;
+use crate::{config::MetricsSettings, file::write_whole};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -85,13 +85,8 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 /// node_exporter reads the file at any time, so it appears whole.
-fn write_file(registry: &Registry, path: &PathBuf) -> std::io::Result<()> {
-    if let Some(parent) = path.parent() {
-        fs_err::create_dir_all(parent)?;
-    }
-    let partial = path.with_extension(format!("{}.tmp", std::process::id()));
-    fs_err::write(&partial, registry.prometheus())?;
-    fs_err::rename(&partial, path)
+fn write_file(registry: &Registry, path: &Path) -> std::io::Result<()> {
+    write_whole(path, registry.prometheus())
 }
 
 fn client(url: &str) -> Result<reqwest::Client, PublishError> {
