@@ -7,8 +7,8 @@ use crate::{
     cli::{LsArgs, LsOutput, SelectionArgs},
     commands::{Context, ExitStatus, execute::previous_state, parse},
     project::{
-        CompiledNodes, LoadOptions, ProjectError, Resource, ResourceType, Selector, Workspace,
-        exposure_json, node_json, source_json, unit_test_json, version_text, write_manifest,
+        CompiledNodes, LoadOptions, ProjectError, Resource, ResourceType, Selector, Workspace, exposure_json,
+        node_json, source_json, unit_test_json, version_text, write_manifest,
     },
 };
 

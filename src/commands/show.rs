@@ -13,9 +13,7 @@ use crate::{
         parse, warehouse,
     },
     printer::table_text,
-    project::{
-        Compiler, LoadOptions, Node, ProjectError, Resolver, ResourceType, Selection, Selector, Workspace,
-    },
+    project::{Compiler, LoadOptions, Node, ProjectError, Resolver, ResourceType, Selection, Selector, Workspace},
 };
 
 /// Runs what the node selects and prints its first rows.

@@ -14,9 +14,7 @@ use crate::{
     commands::{Context, ExitStatus},
     engine::quote_string,
     interrupt::interrupted,
-    project::{
-        CompiledNodes, Compiler, DBT_VERSION, Freshness, FreshnessThreshold, Source, Workspace, write_manifest,
-    },
+    project::{CompiledNodes, Compiler, DBT_VERSION, Freshness, FreshnessThreshold, Source, Workspace, write_manifest},
     schedule::{self, NodeResult, NodeStatus, Position, ScheduleOptions, SkipCause, Worker},
 };
 

@@ -46,7 +46,12 @@ impl Interpreter<'_> {
         Ok(bound)
     }
 
-    pub(super) fn call_expression(&mut self, call: &Call, place: Place, caller: Option<Value>) -> Result<Value, RenderError> {
+    pub(super) fn call_expression(
+        &mut self,
+        call: &Call,
+        place: Place,
+        caller: Option<Value>,
+    ) -> Result<Value, RenderError> {
         if let Kind::Attribute(object, name) = &call.callee.kind {
             let object = self.evaluate(object)?;
             let mut arguments = self.arguments(&call.arguments)?;

@@ -13,7 +13,12 @@ use super::{
 };
 
 impl Interpreter<'_> {
-    pub(super) fn for_loop(&mut self, for_loop: &Arc<ForLoop>, iterable: &Value, depth: usize) -> Result<(), RenderError> {
+    pub(super) fn for_loop(
+        &mut self,
+        for_loop: &Arc<ForLoop>,
+        iterable: &Value,
+        depth: usize,
+    ) -> Result<(), RenderError> {
         let place = for_loop.iterable.place;
         let mut items = operators::iterate(iterable).map_err(|error| self.located(error, place))?;
         if let Some(condition) = &for_loop.condition {

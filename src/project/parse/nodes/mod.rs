@@ -9,6 +9,7 @@ use std::path::Path;
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
+use self::config::access_of;
 use super::{
     Context,
     files::{FileKind, SourceFile, sha256},
@@ -17,14 +18,13 @@ use super::{
 use crate::{
     error::Location,
     project::{
-        Access, Checksum, Column, Contract, DependsOn, Docs, Node, NodeConfig, Package, ProjectError, Ref, ResourceType,
-        config_rules,
+        Access, Checksum, Column, Contract, DependsOn, Docs, Node, NodeConfig, Package, ProjectError, Ref,
+        ResourceType, config_rules,
         node::version_text,
         package::{python_repr, python_str},
     },
     render::{self, Captured, NodeContext, Phase, RenderError, Renderer, Services, Source},
 };
-use self::config::access_of;
 
 pub(super) use self::{config::configure, naming::relation_name};
 

@@ -14,7 +14,11 @@ use super::{
 };
 
 /// Methods that ask the warehouse.
-pub(super) fn asking(interpreter: &mut Interpreter<'_>, name: &str, arguments: &Arguments) -> Result<Option<Value>, RenderError> {
+pub(super) fn asking(
+    interpreter: &mut Interpreter<'_>,
+    name: &str,
+    arguments: &Arguments,
+) -> Result<Option<Value>, RenderError> {
     let arguments = arguments.clone();
     let connected = |interpreter: &Interpreter<'_>| warehouse(interpreter, name).map(|_| ());
     if METHODS.contains(&name) {

@@ -17,8 +17,8 @@ use super::{
     table::table_value,
 };
 
-pub(super) use self::results::{load_agate_table, load_result, store_raw_result, store_result};
 pub(crate) use self::results::{keep_result, response_value};
+pub(super) use self::results::{load_agate_table, load_result, store_raw_result, store_result};
 
 /// In dbt's order: this adapter's macros before the default ones.
 const PREFIXES: [&str; 2] = ["clickhouse", "default"];

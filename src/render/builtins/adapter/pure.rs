@@ -2,7 +2,9 @@
 
 use super::{
     super::{
-        super::{Arguments, ErrorKind, Interpreter, Key, Map, RenderError, Value, context::AdapterConfig, operators::iterate},
+        super::{
+            Arguments, ErrorKind, Interpreter, Key, Map, RenderError, Value, context::AdapterConfig, operators::iterate,
+        },
         macro_value,
         table::table_of,
     },
@@ -10,7 +12,11 @@ use super::{
 };
 
 /// Methods that need no warehouse.
-pub(super) fn pure(interpreter: &mut Interpreter<'_>, name: &str, arguments: &Arguments) -> Result<Option<Value>, RenderError> {
+pub(super) fn pure(
+    interpreter: &mut Interpreter<'_>,
+    name: &str,
+    arguments: &Arguments,
+) -> Result<Option<Value>, RenderError> {
     let arguments = arguments.clone();
     let environment = interpreter.environment;
     let config = &environment.adapter;
@@ -112,10 +118,7 @@ pub(super) fn pure(interpreter: &mut Interpreter<'_>, name: &str, arguments: &Ar
                 ("new_record", _) => Value::str("new_record"),
                 ("None" | "ignore", _) => Value::str("ignore"),
                 _ => {
-                    return Err(RenderError::new(
-                        ErrorKind::Validation,
-                        "Invalid setting for property hard_deletes.",
-                    ));
+                    return Err(RenderError::new(ErrorKind::Validation, "Invalid setting for property hard_deletes."));
                 }
             }
         }

@@ -62,13 +62,19 @@ pub(crate) fn keep_result(interpreter: &mut Interpreter<'_>, name: &str, respons
     store(interpreter, name, response_value(response), Some(table_value(table)));
 }
 
-pub(in crate::render::builtins) fn store_result(interpreter: &mut Interpreter<'_>, arguments: Arguments) -> Result<Value, RenderError> {
+pub(in crate::render::builtins) fn store_result(
+    interpreter: &mut Interpreter<'_>,
+    arguments: Arguments,
+) -> Result<Value, RenderError> {
     let [name, response, table] = arguments.bind("store_result", ["name", "response", "agate_table"], 2)?;
     store(interpreter, &text(name), response.unwrap_or_default(), table);
     Ok(Value::str(""))
 }
 
-pub(in crate::render::builtins) fn store_raw_result(interpreter: &mut Interpreter<'_>, arguments: Arguments) -> Result<Value, RenderError> {
+pub(in crate::render::builtins) fn store_raw_result(
+    interpreter: &mut Interpreter<'_>,
+    arguments: Arguments,
+) -> Result<Value, RenderError> {
     let [name, message, code, rows, table] =
         arguments.bind("store_raw_result", ["name", "message", "code", "rows_affected", "agate_table"], 1)?;
     let response = Response {
@@ -82,7 +88,10 @@ pub(in crate::render::builtins) fn store_raw_result(interpreter: &mut Interprete
 }
 
 /// A result is handed out once, except for `main`.
-pub(in crate::render::builtins) fn load_result(interpreter: &mut Interpreter<'_>, arguments: Arguments) -> Result<Value, RenderError> {
+pub(in crate::render::builtins) fn load_result(
+    interpreter: &mut Interpreter<'_>,
+    arguments: Arguments,
+) -> Result<Value, RenderError> {
     let [name] = arguments.bind("load_result", ["name"], 1)?;
     let name = text(name);
     match interpreter.results.get_mut(&name) {
@@ -102,7 +111,10 @@ pub(in crate::render::builtins) fn load_result(interpreter: &mut Interpreter<'_>
     }
 }
 
-pub(in crate::render::builtins) fn load_agate_table(interpreter: &mut Interpreter<'_>, _arguments: Arguments) -> Result<Value, RenderError> {
+pub(in crate::render::builtins) fn load_agate_table(
+    interpreter: &mut Interpreter<'_>,
+    _arguments: Arguments,
+) -> Result<Value, RenderError> {
     let table = match interpreter.services.warehouse {
         Some(warehouse) => warehouse.seed_table().map_err(warehouse_error)?,
         None => None,

@@ -7,9 +7,7 @@ mod zone;
 
 use std::{cmp::Ordering, sync::Arc};
 
-use chrono::{
-    DateTime, Datelike as _, Days, Duration, NaiveDate, NaiveDateTime, NaiveTime, Timelike as _, Utc,
-};
+use chrono::{DateTime, Datelike as _, Days, Duration, NaiveDate, NaiveDateTime, NaiveTime, Timelike as _, Utc};
 
 use self::duration::{DeltaObject, TimeObject, delta_value};
 use super::super::{
