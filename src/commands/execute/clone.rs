@@ -72,7 +72,10 @@ impl Worker for Cloner<'_> {
         result.relation_name = node.relation_name.clone();
         let began = Instant::now();
         let cloned = match state {
-            Ok(warehouse) => self.clone_one(node, warehouse),
+            Ok(warehouse) => {
+                self.nodes.begin(warehouse, id);
+                self.clone_one(node, warehouse)
+            }
             Err(error) => Err(Failure::new("Runtime Error", node, &error.to_string(), None)),
         };
         result.execution_time = began.elapsed().as_secs_f64();

@@ -113,7 +113,10 @@ impl Worker for Checker<'_> {
         self.nodes.lines.start(&name, position);
         let began = Instant::now();
         let age = match state {
-            Ok(warehouse) => age(source, self.nodes.compiler, warehouse),
+            Ok(warehouse) => {
+                self.nodes.begin(warehouse, id);
+                age(source, self.nodes.compiler, warehouse)
+            }
             Err(error) => Err(error.to_string()),
         };
         let status = match (&age, &source.freshness) {
