@@ -273,3 +273,55 @@ fn the_small_commands_work() {
         ["MergeTree", "View"]
     );
 }
+
+/// Seeds as people write them: a mark at the beginning, semicolons, quotes, lines within values; and a million rows.
+#[test]
+fn seeds_of_every_kind_arrive() {
+    let project = shop();
+    project.write(
+        "dbt_project.yml",
+        "name: shop\nversion: '1.0'\nprofile: shop\nseeds: {shop: {odd: {+delimiter: ';'}, many: {+order_by: n}}}\n",
+    );
+    project.write("seeds/odd.csv", "\u{feff}id;born;big;text\n1;1950-05-13;3000000000;\"a; \"\"b\"\"\nc\"\n2;;;\"\"\n");
+    let rows: Vec<String> = (0..1_000_000).map(|number| format!("{number},w{}\n", number % 7)).collect();
+    project.write("seeds/many.csv", &format!("n,word\n{}", rows.concat()));
+    for _ in 0..2 {
+        run(&project, "seed --select odd many").success();
+    }
+    assert_eq!(
+        query(&project, "select *, toTypeName(born), toTypeName(big) from shop.odd order by id"),
+        [
+            "1\t1950-05-13\t3000000000\ta; \"b\"\\nc\tNullable(Date32)\tNullable(Int64)",
+            "2\t\\N\t\\N\t\tNullable(Date32)\tNullable(Int64)"
+        ]
+    );
+    assert_eq!(query(&project, "select count(), sum(n), uniq(word) from shop.many"), ["1000000\t499999500000\t7"]);
+}
+
+/// Fixtures of unit tests may be files.
+#[test]
+fn unit_tests_read_fixture_files() {
+    let project = shop()
+        .file("tests/fixtures/given_orders.csv", "id,customer,amount\n1,ann,1.5\n2,ann,2.0\n")
+        .file("tests/fixtures/sums.sql", "select 'ann' as customer, 3.5 as total, 2 as orders\n")
+        .file(
+            "models/unit.yml",
+            "unit_tests:\n  - name: from_files\n    model: customers\n    given: [{input: ref('stg_orders'), format: csv, fixture: given_orders}]\n    expect: {format: sql, fixture: sums}\n",
+        );
+    run(&project, "seed").success();
+    run(&project, "run --select stg_orders").success();
+    let outcome = run(&project, "build --select customers").success();
+    assert!(outcome.stdout.contains("PASS customers::from_files"), "{}", outcome.stdout);
+}
+
+/// A materialization of the project's own is run through the renderer.
+#[test]
+fn a_project_brings_its_own_materialization() {
+    let project = shop().file(
+        "macros/logged.sql",
+        "{% materialization logged, default %}{{ run_hooks(pre_hooks) }}{% call statement('main') %}create or replace table {{ this }} engine = MergeTree order by tuple() as {{ sql }}{% endcall %}{{ return({'relations': [this]}) }}{% endmaterialization %}\n",
+    );
+    project.write("models/own.sql", "{{ config(materialized='logged') }}\nselect 7 as n\n");
+    run(&project, "run --select own").success();
+    assert_eq!(query(&project, "select n from shop.own"), ["7"]);
+}

@@ -219,6 +219,19 @@ pub(super) fn move_partitions(
     Ok(())
 }
 
+/// Gives `relation` what `from` holds, by links to the same files.
+pub(super) fn link_partitions(
+    adapter: &mut Adapter,
+    relation: &Relation,
+    from: &Relation,
+) -> Result<(), MaterializeError> {
+    let commands: Vec<String> = partitions(adapter, from)?
+        .iter()
+        .map(|partition| format!("ATTACH PARTITION ID {partition} FROM {from}"))
+        .collect();
+    Ok(adapter.alter(relation, &commands)?)
+}
+
 /// The ids of a table's partitions, as literals.
 fn partitions(adapter: &mut Adapter, relation: &Relation) -> Result<Vec<String>, MaterializeError> {
     let sql = format!(

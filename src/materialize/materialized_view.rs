@@ -2,7 +2,10 @@
 //! alone that writes into another model's table. Views are changed in place (MODIFY QUERY), so nothing inserted meanwhile
 //! is missed; where one has to be made, it is made before the rows that are already there are read.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use regex::Regex;
 use serde_json::{Value, json};
@@ -10,12 +13,13 @@ use serde_json::{Value, json};
 use super::{
     Materialization, MaterializeError, Model, Outcome, TableSpec, build,
     build::{create_table, insert_query, temporary_relation},
-    incremental::{copy_rows, move_partitions, takes_partitions},
+    incremental::{copy_rows, link_partitions, move_partitions, takes_partitions},
     schema_change, view,
 };
 use crate::{
     adapter::{Adapter, RelationInfo, settings_list},
     engine::quote_string,
+    interrupt::interrupted,
     project::{Relation, RelationKind},
 };
 
@@ -318,8 +322,22 @@ fn target_columns(
     build::query_columns(&first, adapter)
 }
 
-/// How often a deployment is tried while rows arrive just in the moment of the switch.
-const ATTEMPTS: usize = 10;
+/// How long a deployment is tried while rows arrive just in the moment of the switch. Merges of the sources are stopped
+/// for so long, and every insert makes a part.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Attempts within [`PATIENCE`].
+struct Patience(Instant);
+
+impl Patience {
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    fn is_over(&self) -> bool {
+        interrupted() || self.0.elapsed() > PATIENCE
+    }
+}
 
 /// Ends the name of the table that is there while target and views are switched.
 const SWITCHING: &str = "switching";
@@ -412,8 +430,9 @@ fn never_quiet(sources: &[Relation], target: &Relation) -> MaterializeError {
 ///
 /// The rows to read are named by the parts they are in, with merges stopped, so that what was read is known exactly. The
 /// switch (target and views in place) is over in milliseconds; if a part arrived or an insert was under way meanwhile,
-/// nobody can tell which views saw it, and the whole is done again. A process that ends within the switch leaves a mark,
-/// and the next run does the whole again.
+/// nobody can tell which views saw it, and the switch is done again, with another copy of what was collected: parts are
+/// linked, so that only what is new has to be read. A process that ends within the switch leaves a mark, and the next run
+/// does the whole again.
 fn deploy(
     model: &Model<'_>,
     adapter: &mut Adapter,
@@ -421,46 +440,66 @@ fn deploy(
     target: &Relation,
     existing: Option<&RelationInfo>,
 ) -> Result<Option<u64>, MaterializeError> {
-    let reads_itself = views.refresh.is_some() || !views.catchup || model.empty;
-    let sources = if reads_itself { Vec::new() } else { trigger_tables(model, adapter, views)? };
+    let catches_up = views.refresh.is_none() && views.catchup && !model.empty;
+    let sources = if catches_up { trigger_tables(model, adapter, views)? } else { Vec::new() };
+    let columns = target_columns(model, adapter, views)?;
+    let spec = TableSpec::new(model.source(), &columns, adapter.options())?;
+    let temporary = |purpose: &str| temporary_relation(model.relation, model.invocation, purpose);
+    let (aside, collected, mark) = (temporary(""), temporary("collected"), temporary(SWITCHING));
     with_merges_stopped(adapter, sources, |adapter, sources| {
+        if catches_up {
+            adapter.drop_relation(&mark)?;
+            let cluster = adapter.on_cluster();
+            adapter.execute(&format!("CREATE TABLE {mark}{cluster} (switching UInt8) ENGINE = Memory"))?;
+        }
+        let mut seen = BTreeSet::new();
+        let mut rows = Some(0);
+        let keeps_copy = !sources.is_empty() && spec.is_merge_tree() && !spec.engine.starts_with("Replicated");
+        if keeps_copy {
+            adapter.drop_relation(&collected)?;
+            create_table(adapter, &collected, &spec)?;
+            rows = collect(adapter, views, sources, &[&collected], &mut seen)?;
+        }
         let mut existing = existing.cloned();
-        for _ in 0..ATTEMPTS {
-            if let Some(rows) = deploy_once(model, adapter, views, target, existing.as_ref(), sources)? {
-                return Ok(rows);
+        let patience = Patience::new();
+        loop {
+            adapter.drop_relation(&aside)?;
+            create_table(adapter, &aside, &spec)?;
+            let more = if keeps_copy {
+                link_partitions(adapter, &aside, &collected)?;
+                collect(adapter, views, sources, &[&collected, &aside], &mut seen)?
+            } else {
+                (seen, rows) = (BTreeSet::new(), Some(0));
+                collect(adapter, views, sources, &[&aside], &mut seen)?
+            };
+            rows = rows.zip(more).map(|(rows, more)| rows + more);
+            switch(model, adapter, views, &aside, target, existing.as_ref())?;
+            if !has_arrived(adapter, sources, &seen)? {
+                break;
+            }
+            if patience.is_over() {
+                return Err(never_quiet(sources, target));
             }
             existing = adapter.relation(target)?;
         }
-        Err(never_quiet(sources, target))
+        adapter.drop_relation(&collected)?;
+        if catches_up {
+            adapter.drop_relation(&mark)?;
+        }
+        Ok(rows)
     })
 }
 
-/// `None`: something arrived in the moment of the switch.
-#[expect(clippy::option_option, reason = "the inner one is what the engine does not tell")]
-fn deploy_once(
+/// Target and views in place: as few statements as possible, since what arrives between them has to be read again.
+fn switch(
     model: &Model<'_>,
     adapter: &mut Adapter,
     views: &Views<'_>,
+    aside: &Relation,
     target: &Relation,
     existing: Option<&RelationInfo>,
-    sources: &[Relation],
-) -> Result<Option<Option<u64>>, MaterializeError> {
-    let aside = temporary_relation(model.relation, model.invocation, "");
-    adapter.drop_relation(&aside)?;
-    let columns = target_columns(model, adapter, views)?;
-    let spec = TableSpec::new(model.source(), &columns, adapter.options())?;
-    create_table(adapter, &aside, &spec)?;
-    // Before the rows are read: the less there is to do between that and the switch, the less can arrive in it.
-    let mark = temporary_relation(model.relation, model.invocation, SWITCHING);
-    let catches_up = views.refresh.is_none() && views.catchup && !model.empty;
-    if catches_up {
-        adapter.drop_relation(&mark)?;
-        let cluster = adapter.on_cluster();
-        adapter.execute(&format!("CREATE TABLE {mark}{cluster} (switching UInt8) ENGINE = Memory"))?;
-    }
-    let mut seen = BTreeSet::new();
-    let rows = collect(adapter, views, sources, &aside, &mut seen)?;
-    build::put_in_place(model, adapter, &aside, existing)?;
+) -> Result<(), MaterializeError> {
+    build::put_in_place(model, adapter, aside, existing)?;
     for query in &views.queries {
         let relation = views.relation(target, query);
         match adapter.relation(&relation)? {
@@ -473,13 +512,7 @@ fn deploy_once(
             }
         }
     }
-    if has_arrived(adapter, sources, &seen)? {
-        return Ok(None);
-    }
-    if catches_up {
-        adapter.drop_relation(&mark)?;
-    }
-    Ok(Some(rows))
+    Ok(())
 }
 
 /// Makes a view that writes into a table which is there already, and adds what the sources held before. The rows are
@@ -517,8 +550,9 @@ fn deploy_into(
         adapter.run_ddl("materialize/create_table_as.sql", like)?;
         let mut seen = BTreeSet::new();
         let mut rows = Some(0);
-        for _ in 0..ATTEMPTS {
-            let more = collect(adapter, views, sources, &collecting, &mut seen)?;
+        let patience = Patience::new();
+        loop {
+            let more = collect(adapter, views, sources, &[&collecting], &mut seen)?;
             rows = rows.zip(more).map(|(rows, more)| rows + more);
             adapter.rename(&[(&collecting, &complete)])?;
             views.create(adapter, relation, &target.relation, &view.query)?;
@@ -530,30 +564,38 @@ fn deploy_into(
             tracing::warn!(%relation, "rows arrived while the view was made: some may be in {} twice", target.relation);
             adapter.drop_relation(relation)?;
             adapter.rename(&[(&complete, &collecting)])?;
+            if patience.is_over() {
+                adapter.drop_relation(&collecting)?;
+                return Err(never_quiet(sources, relation));
+            }
         }
-        adapter.drop_relation(&collecting)?;
-        Err(never_quiet(sources, relation))
     })
 }
 
-/// Reads into `table` what the sources hold and `seen` does not, until nothing new comes and no insert is under way.
+/// Reads into each of the tables what the sources hold and `seen` does not, until nothing new comes and no insert is under
+/// way. Answers the rows of one table.
 fn collect(
     adapter: &mut Adapter,
     views: &Views<'_>,
     sources: &[Relation],
-    table: &Relation,
+    tables: &[&Relation],
     seen: &mut BTreeSet<Part>,
 ) -> Result<Option<u64>, MaterializeError> {
-    let mut rows = Some(0u64);
-    if sources.is_empty() {
-        if views.refresh.is_none() {
+    let read = |adapter: &mut Adapter, filter: &[String]| -> Result<Option<u64>, MaterializeError> {
+        let mut rows = Some(0);
+        for table in tables {
+            rows = Some(0);
             for query in &views.queries {
-                let written = views.catch_up(adapter, table, &query.query, &[])?;
+                let written = views.catch_up(adapter, table, &query.query, filter)?;
                 rows = rows.zip(written).map(|(rows, written)| rows + written);
             }
         }
-        return Ok(rows);
+        Ok(rows)
+    };
+    if sources.is_empty() {
+        return if views.refresh.is_some() { Ok(Some(0)) } else { read(adapter, &[]) };
     }
+    let mut rows = Some(0);
     for _ in 0..1_000 {
         let new: Vec<Part> = active_parts(adapter, sources)?.into_iter().filter(|part| !seen.contains(part)).collect();
         if new.is_empty() && inserts_under_way(adapter, sources)? == 0 {
@@ -563,10 +605,8 @@ fn collect(
             std::thread::sleep(std::time::Duration::from_millis(20));
             continue;
         }
-        for query in &views.queries {
-            let written = views.catch_up(adapter, table, &query.query, &part_filter(sources, &new))?;
-            rows = rows.zip(written).map(|(rows, written)| rows + written);
-        }
+        let more = read(adapter, &part_filter(sources, &new))?;
+        rows = rows.zip(more).map(|(rows, more)| rows + more);
         seen.extend(new);
     }
     Ok(rows)
