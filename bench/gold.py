@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """How long each query of docs/gold_queries.sql takes on 76 simulated seasons (about 5 million laps: lap times exist since
-1996, so the races are simulated with 6.3 times their laps).
+1996, so the races are simulated with 7.4 times their laps).
 
     bench/gold.py CHPIPE STATE_DIR
 
@@ -41,7 +41,7 @@ if not (state / "done").exists():
     url = state / "simulate.url"
     url.unlink(missing_ok=True)
     simulate = subprocess.Popen(
-        [chpipe, "--quiet", "simulate", "--port", "0", "--no-throttle", "--seasons", "1950..2025", "--lap-scale", "6.3", "--url-file", str(url)],
+        [chpipe, "--quiet", "simulate", "--port", "0", "--no-throttle", "--seasons", "1950..2025", "--lap-scale", "7.4", "--url-file", str(url)],
         cwd=root, env=environment)
     try:
         while not (url.exists() and url.read_text()):

@@ -39,8 +39,11 @@ fn main() {
                 at = Instant::now();
             };
             let mut rows = Rows::new(&shape, None, None);
-            for page in pages {
-                rows.add_page(page).unwrap();
+            for (index, page) in pages.iter().enumerate() {
+                let info = rows.add_page(page).unwrap();
+                if index == 0 {
+                    rows.reserve(info.rows as usize * (pages.len() - 1));
+                }
                 bytes_in += page.len();
             }
             lap(&mut parse);

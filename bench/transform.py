@@ -4,9 +4,13 @@
     bench/transform.py CHPIPE STATE_DIR
 
 A generated history (1,149 races, 27,576 results, 0.5 to 5 million laps in pages of 100) is transformed by chpipe whole and
-by the peer in part; both do so from a directory, then from S3 (the directory served on loopback). Fails where chpipe is below
-25 times the peer on the directory, 4 times on S3, or 80 % of the rate at which that S3 server gives out the same objects to a
-client that does nothing with them; or above 300 MB. BENCH_CHECK=0 prints only."""
+by the peer in part, the same share of each endpoint; both do so from a directory, then from S3 (the directory served on
+loopback). Fails where chpipe is below 25 times the peer on the directory, 4 times on S3, or 80 % of the rate at which that S3
+server gives out the same objects to the AWS SDK for Rust when nothing is done with them; or above 300 MB. BENCH_CHECK=0
+prints only.
+
+Server and client share the machine's cores, so what parsing takes is missing in the server. The rate of chpipe's own client
+alone, which costs a quarter of the SDK's processor time, is printed beside it: that one no work at all could reach."""
 import json
 import os
 import pathlib
@@ -90,13 +94,14 @@ def main():
         rate = (laps + results) / seconds
         if peak > 300e6:
             failures.append("peak memory")
-    slow = peer(python, lake, "--endpoint", "laps", "--limit", 150)
+    slow = peer(python, lake, "--limit", 150)
     line("pydantic + pandas + pyarrow, a part of it", slow["rows"], slow["seconds"], slow["cpu_seconds"])
     print(f"  times the peer's rows a second of CPU: {(laps + results) / cpu / (slow['rows'] / slow['cpu_seconds']):.1f}")
     check("times the peer's rows a second", rate / slow["rows_per_second"], 25)
 
     print("from S3")
-    lake = generate(state, 2_000_000)
+    laps = SIZES[-1]
+    lake = generate(state, laps)
     cargo = os.environ.get("CARGO", "cargo")
     built = subprocess.run([*cargo.split(), "bench", "--no-run", "--quiet", "--bench", "s3", "--message-format", "json"],
                            cwd=root, check=True, capture_output=True, text=True).stdout
@@ -105,18 +110,23 @@ def main():
     server = subprocess.Popen([tool, "serve", lake], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         endpoint, key, secret = server.stdout.readline().split()
-        bare = min((json.loads(subprocess.run([tool, "get", endpoint, key, secret, "bronze", "ergast/", "32"], check=True,
-                                              capture_output=True, text=True).stdout) for _ in range(ROUNDS)),
-                   key=lambda run: run["seconds"])
+        def gets(client, name):
+            command = [tool, client, endpoint, key, secret, "bronze", "ergast/", "32"]
+            runs = [json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(ROUNDS)]
+            best = min(runs, key=lambda run: run["seconds"])
+            print(f"  {name:42} {best['objects']:>10,} objects {best['seconds']:5.2f} s "
+                  f"{best['objects'] / best['seconds']:>12,.0f} GET/s", flush=True)
+            return best
+
+        own, bare = gets("get", "bare GETs of chpipe's own client"), gets("get-sdk", "bare GETs of the AWS SDK for Rust")
         objects = bare["objects"]
-        print(f"  {'bare GETs':42} {objects:>10,} objects {bare['seconds']:5.2f} s {objects / bare['seconds']:>12,.0f} GET/s")
         environment = {"CHPIPE_S3_ENDPOINT": endpoint, "CHPIPE_S3_ACCESS_KEY_ID": key, "CHPIPE_S3_SECRET_ACCESS_KEY": secret}
         seconds, cpu, _ = chpipe_transform(chpipe, state, environment)
-        line("chpipe, 2,000,000 laps", 2_000_000 + results, seconds, cpu, f"{objects / seconds:,.0f} GET/s")
-        slow = peer(python, "s3://bronze,silver", "--s3", endpoint, "--endpoint", "laps", "--limit", 100,
-                    environment=environment)
+        line(f"chpipe, {laps:,} laps", laps + results, seconds, cpu, f"{objects / seconds:,.0f} GET/s")
+        slow = peer(python, "s3://bronze,silver", "--s3", endpoint, "--limit", 100, environment=environment)
         line("boto3 + pydantic + pandas + pyarrow, a part", slow["rows"], slow["seconds"], slow["cpu_seconds"])
-        check("times boto3's rows a second", (2_000_000 + results) / seconds / slow["rows_per_second"], 4)
+        check("times boto3's rows a second", (laps + results) / seconds / slow["rows_per_second"], 4)
+        print(f"  share of the GET rate of its own client: {own['seconds'] / seconds:.2f}")
         check("share of the bare GET rate", bare["seconds"] / seconds, 0.8)
     finally:
         server.stdin.close()

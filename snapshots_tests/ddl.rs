@@ -136,7 +136,8 @@ impl Case {
         let prefix = format!("ergast/endpoint={}/", self.name);
         let keys: Vec<String> = self.keys.iter().map(|key| format!("{prefix}{key}")).collect();
         let hive = hive_columns(&prefix, keys.iter().map(String::as_str));
-        Ok(Dataset { name: self.name.clone(), prefix, schema, hive })
+        let source = spec.files(|_| prefix).unwrap();
+        Ok(Dataset { name: self.name.clone(), source, schema, hive })
     }
 
     fn options(&self, database: &str) -> WantedOptions {
@@ -202,7 +203,7 @@ impl Warehouse {
             options: &options,
             templates: &self.migrator.templates,
             state_database: &self.migrator.state_database,
-            named_collection: None,
+            named_collections: Vec::new(),
             allow_destructive: &case.allow_destructive,
         };
         let mut session = self.engine.connect().unwrap();

@@ -19,6 +19,7 @@ mod errors;
 mod extract;
 mod f1;
 mod harness;
+mod infer;
 mod lake;
 mod materialize;
 mod parquet_files;

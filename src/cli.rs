@@ -284,17 +284,29 @@ pub struct DdlShowArgs {
 
 #[derive(Debug, Args)]
 pub struct DdlInferArgs {
-    /// Parquet files: `s3://bucket/path/**.parquet`
+    /// Parquet files: `s3://bucket/path/**.parquet` with the globs **, *, ?, {a,b} and {1..9}, or a path below the lake
     pub source: String,
     /// Name of the dataset: the tables are `ext_<name>` and `raw_<name>`
     #[arg(long, value_name = "NAME")]
     pub name: String,
+    /// Database of its tables [default: raw_database of [migrate]]
+    #[arg(long, value_name = "NAME")]
+    pub database: Option<String>,
+    /// Where the bucket is: `http://minio:9000` [default: the lake's endpoint, or AWS]
+    #[arg(long, value_name = "URL")]
+    pub endpoint: Option<String>,
+    /// Region of the bucket [default: the lake's]
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
     /// The bucket is public: send unsigned requests
     #[arg(long)]
     pub no_sign_request: bool,
     /// Print the spec instead of writing ddl/tables/<name>.yml
     #[arg(long)]
     pub stdout: bool,
+    /// Replace a spec that is there already
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]

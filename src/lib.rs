@@ -25,6 +25,7 @@ pub mod diagnostic;
 pub mod engine;
 mod error;
 pub mod extract;
+mod file;
 pub mod interrupt;
 pub mod lake;
 pub mod load;

@@ -34,7 +34,7 @@ with DAG(
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=1,
-    # The API's quota makes the whole history a matter of 19 hours; a run that takes twice that is stuck.
+    # The API's quota makes the whole history a matter of a day; a run that takes twice that is stuck.
     dagrun_timeout=timedelta(hours=48),
     params={
         "from_season": Param(1950, type="integer", minimum=1950, maximum=2100, title="First season"),

@@ -103,7 +103,7 @@ DASHBOARDS = {
             stat("Pages, 24 h", "sum(increase(chpipe_pages_total[1d]))"),
             stat("API requests, 24 h", "sum(increase(chpipe_api_requests_total[1d]))"),
             stat("Batches complete", 'sum(chpipe_batches{state="complete"})'),
-            stat("Batches pending", 'sum(chpipe_batches{state="pending"})', thresholds=[("green", None), ("orange", 1)]),
+            stat("Batches pending", 'sum(chpipe_batches{state=~"pending|incomplete"})', thresholds=[("green", None), ("orange", 1)]),
             bars("Rows by layer", [("sum by (layer) (increase(chpipe_rows_total[1h]))", "{{layer}}")]),
             bars("Bytes by layer", [("sum by (layer) (increase(chpipe_bytes_total[1h]))", "{{layer}}")], unit="bytes"),
             bars("Rows loaded by endpoint", [('sum by (endpoint) (increase(chpipe_rows_total{layer="raw"}[1h]))', "{{endpoint}}")]),

@@ -179,6 +179,22 @@ fn refused_rows_go_to_quarantine() {
     project.write("chpipe.toml", "[transform]\nquarantine_threshold = 0.5\n");
     project.run(["transform"]).success();
     assert_eq!(read(&project).0.num_rows(), 1);
+    assert_eq!(Value::from(quarantine(&project)), expected);
+}
+
+/// Nothing stays in quarantine of a batch whose rows pass today.
+#[test]
+fn quarantine_is_left() {
+    let project = Project::new();
+    let mut stops = race(&["a", "b"]);
+    stops["PitStops"][1]["stop"] = json!("first");
+    put(&project, batch_id(), 1, 1, &body(100, 0, 2, &[stops]));
+    assert_eq!(project.run(["transform"]).code, Some(1));
+    assert_eq!(quarantine(&project).len(), 1);
+    put(&project, batch_id(), 1, 1, &body(100, 0, 2, &[race(&["a", "b"])]));
+    project.run(["transform"]).success();
+    assert_eq!(read(&project).0.num_rows(), 2);
+    assert!(!project.path().join(".chpipe/lake/silver/ergast/_quarantine").exists());
 }
 
 /// An unknown field is a warning, and stays in `_extra`.

@@ -1,6 +1,5 @@
 //! Snapshots on libchdb.
 
-mod failing;
 mod history;
 mod kill;
 mod model;

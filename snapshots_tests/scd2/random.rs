@@ -7,7 +7,11 @@ use std::{
 
 use chpipe::{
     adapter::{Adapter, AdapterOptions, Templates},
-    engine::{Engine, testing},
+    engine::{
+        Engine,
+        dying::{Death, DyingEngine},
+        testing,
+    },
     project::Relation,
     snapshot::finish,
 };
@@ -15,7 +19,6 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use serde_json::{Value, json};
 
 use super::{
-    failing::FailingEngine,
     model::{Deletes, Model, Row, Version},
     take::{Case, time},
 };
@@ -361,7 +364,7 @@ pub(super) fn adapter(engine: &Arc<dyn Engine>, name: &str) -> Adapter {
 
 /// A run whose process ends after so many statements; whether it did.
 pub(super) fn take_until(case: &mut Case, sql: &str, now: i64, statements: i64) -> bool {
-    let failing: Arc<dyn Engine> = Arc::new(FailingEngine::after(testing::shared(), statements));
+    let failing = DyingEngine::after(testing::shared(), statements, Death::Before);
     let dying = adapter(&failing, "dying");
     let alive = std::mem::replace(&mut case.adapter, dying);
     let result = case.take(sql, now);

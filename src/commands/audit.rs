@@ -1,5 +1,6 @@
 //! What each command that changes the warehouse leaves behind: its row in the audit trail, the runs of extract and
-//! transform that the lake has kept since, and the metrics. It never fails a command: what cannot be written is a warning.
+//! transform that the lake has kept since, and the warehouse's metrics. It never fails a command: what cannot be written
+//! is a warning.
 
 use serde_json::{Map, Value};
 
@@ -7,8 +8,8 @@ use crate::{
     Error,
     cli::{Command, LoadCommand, MigrateCommand},
     commands::{Context, ExitStatus, lake_run, metrics},
-    lake::{Bucket, Lake},
-    observe::{Audit, Event, Outcome, RunRecord, audit::lake_events},
+    lake::Lake,
+    observe::{Audit, Event, Outcome, Part, RunRecord, audit::lake_events},
 };
 
 /// dbt's name of a command that changes the warehouse; none for one that reads.
@@ -74,15 +75,9 @@ pub(super) fn leave(command: &'static str, context: &Context, result: &Result<Ex
         runs.push((record, events));
         audit.write(&runs)?;
         if context.settings.metrics.is_on() {
-            let sent = metrics::registry(&mut *session, context).and_then(|registry| {
-                Ok(crate::observe::publish(&registry, &context.settings.metrics, context.invocation.started_at)?)
-            });
-            if let Err(error) = sent {
-                let text = crate::diagnostic::text(&error);
-                context
-                    .printer
-                    .warning(&format!("the metrics of this run were not sent: {}", text.trim_start_matches("error: ")));
-            }
+            let sent = metrics::registry(&mut *session, context)
+                .and_then(|registry| metrics::send(&registry, Part::Warehouse, context));
+            metrics::warn_unsent(sent, context);
         }
         Ok::<(), Error>(())
     })();
@@ -119,35 +114,11 @@ fn take_over(audit: &mut Audit<'_>, context: &Context) -> Result<Vec<(RunRecord,
     let known = audit.known()?;
     lake_run::runtime(context)?.block_on(async {
         let lake = Lake::open(&context.settings).await?;
-        let mut runs = Vec::new();
-        for (bucket, command) in [(&lake.bronze, "extract"), (&lake.silver, "transform")] {
-            for record in records(bucket.as_ref(), command, &known).await? {
-                let events = lake_events(&record);
-                runs.push((record, events));
-            }
-        }
-        Ok(runs)
+        let runs = lake_run::records(&lake, |id| known.contains(id)).await?;
+        let with_events = |record: RunRecord| {
+            let events = lake_events(&record);
+            (record, events)
+        };
+        Ok(runs.into_iter().map(with_events).collect())
     })
-}
-
-/// The run records in a bucket whose ids are not `known`.
-async fn records(
-    bucket: &dyn Bucket,
-    command: &str,
-    known: &std::collections::HashSet<String>,
-) -> Result<Vec<RunRecord>, Error> {
-    let mut found = Vec::new();
-    for object in bucket.list(&format!("_runs/{command}/"), None).await? {
-        // `_runs/extract/20241216T120000Z_{run_id}.json`; below `selections/` is what extract itself keeps.
-        let Some((_, id)) = object.key.trim_end_matches(".json").rsplit_once("Z_") else { continue };
-        if known.contains(id) || object.key.contains("/selections/") {
-            continue;
-        }
-        let bytes = bucket.get(&object.key).await?;
-        match serde_json::from_slice::<RunRecord>(&bytes) {
-            Ok(record) => found.push(record),
-            Err(error) => tracing::warn!(key = object.key, %error, "a run record cannot be read"),
-        }
-    }
-    Ok(found)
 }

@@ -121,7 +121,8 @@ impl<'c> Extraction<'c> {
         let report = self.stage.report();
         summary(&report, &self.context.printer);
         let record = record(&self.selectors, &report, &self.client, self.context);
-        let kept = lake_run::leave_record(self.lake.bronze.as_ref(), record, result.as_ref().map(|&()| ())).await;
+        let (lake, ended) = (&self.lake, result.as_ref().map(|&()| ()));
+        let kept = lake_run::leave_record(self.context, lake, lake.bronze.as_ref(), record, ended).await;
         // The run's own error says more than the record's.
         result.and(kept)
     }

@@ -1,18 +1,19 @@
-//! What `extract`, `transform` and `backfill` share: a runtime, stopping on a signal, selectors, the run record. None of
-//! them opens the warehouse.
+//! What `extract`, `transform` and `backfill` share: a runtime, stopping on a signal, selectors, run records and metrics.
+//! Nothing here opens the warehouse.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::runtime::Runtime;
 
 use crate::{
     Error,
     cli::ListingArgs,
-    commands::Context,
+    commands::{Context, metrics},
     extract::Selectors,
     interrupt,
-    lake::{Bucket, PutMode},
+    lake::{Bucket, Lake, PutMode},
     observe::{Outcome, RunRecord},
 };
 
@@ -65,8 +66,10 @@ pub(super) fn arguments(selectors: &Selectors) -> serde_json::Value {
     })
 }
 
-/// Completes a record with how the run ended, and keeps it.
+/// Completes a record with how the run ended, keeps it, and sends the lake's metrics.
 pub(super) async fn leave_record(
+    context: &Context,
+    lake: &Lake,
     bucket: &dyn Bucket,
     mut record: RunRecord,
     result: Result<(), &Error>,
@@ -79,5 +82,34 @@ pub(super) async fn leave_record(
     // Nothing in a record can fail to be JSON: numbers are finite and keys are texts.
     let bytes = serde_json::to_vec(&record).unwrap_or_default();
     bucket.put(&record.key(), Bytes::from(bytes), PutMode::Overwrite).await?;
+    if context.settings.metrics.is_on() {
+        metrics::warn_unsent(metrics::send_lake(context, lake).await, context);
+    }
     Ok(())
+}
+
+/// Records read at once.
+const READS: usize = 32;
+
+/// The records of extract and transform in the lake, but for those whose ids are `known`.
+///
+/// # Errors
+/// The lake cannot be read.
+pub(super) async fn records(lake: &Lake, known: impl Fn(&str) -> bool) -> Result<Vec<RunRecord>, Error> {
+    let mut wanted: Vec<(Arc<dyn Bucket>, String)> = Vec::new();
+    for (bucket, command) in [(&lake.bronze, "extract"), (&lake.silver, "transform")] {
+        for key in bucket.list_keys(&format!("_runs/{command}/")).await? {
+            // `_runs/extract/20241216T120000Z_{run_id}.json`; below `selections/` is what extract itself keeps.
+            let id = key.trim_end_matches(".json").rsplit_once("Z_").map(|(_, id)| id);
+            if id.is_some_and(|id| !known(id)) && !key.contains("/selections/") {
+                wanted.push((Arc::clone(bucket), key));
+            }
+        }
+    }
+    let reads = stream::iter(wanted).map(|(bucket, key)| async move {
+        let bytes = bucket.get(&key).await?;
+        let record = serde_json::from_slice::<RunRecord>(&bytes);
+        Ok::<_, Error>(record.inspect_err(|error| tracing::warn!(key, %error, "a run record cannot be read")).ok())
+    });
+    reads.buffered(READS).try_filter_map(|record| async { Ok(record) }).try_collect().await
 }

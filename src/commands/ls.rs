@@ -161,7 +161,7 @@ fn python_json(value: &Value) -> String {
     }
 }
 
-/// Python's `json.dumps` writes everything beyond ASCII as `\uXXXX`.
+/// Python's `json.dumps` writes everything beyond ASCII as `\u` and four hexadecimal digits.
 fn ascii(text: &str) -> String {
     if text.is_ascii() {
         return text.to_owned();

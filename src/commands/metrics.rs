@@ -1,26 +1,39 @@
 //! `chpipe metrics`: the state of the pipeline for Prometheus, once or at each scrape.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    collections::HashSet,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use axum::{Router, http::StatusCode, http::header, response::IntoResponse as _, routing::get};
+use parking_lot::Mutex;
 
 use crate::{
     Error,
     cli::MetricsArgs,
     commands::{Context, ExitStatus, lake_run, warehouse},
-    engine::Session,
+    config::Connection,
+    engine::{Session, holder, lock_path},
     interrupt::interrupted,
-    observe::{CollectOptions, Registry, collect, publish},
+    lake::Lake,
+    observe::{CollectOptions, Part, Registry, RunRecord, collect, of_lake, publish},
 };
 
 const POLL: Duration = Duration::from_millis(50);
+
+/// Figures of an unchanged warehouse are read again after this long: some of them depend on the date.
+const REREAD: Duration = Duration::from_secs(600);
 
 /// Prints the metrics, publishes them, or answers scrapes until it is interrupted.
 pub(super) fn metrics(args: &MetricsArgs, context: &Context) -> Result<ExitStatus, Error> {
     if let Some(address) = args.listen {
         return listen(address, context);
     }
-    let registry = read(context)?;
+    let mut state = State::default();
+    let (lake, mut registry) = (state.lake(context)?, read(context)?);
     if args.publish {
         if !context.settings.metrics.is_on() {
             return Err(Error::Argument {
@@ -28,24 +41,27 @@ pub(super) fn metrics(args: &MetricsArgs, context: &Context) -> Result<ExitStatu
                 reason: "`[metrics]` of chpipe.toml names no textfile, pushgateway or otlp".into(),
             });
         }
-        publish(&registry, &context.settings.metrics, context.invocation.started_at)?;
+        send(&registry, Part::Warehouse, context)?;
+        send(&lake, Part::Lake, context)?;
         return Ok(ExitStatus::Success);
     }
+    registry.merge(lake);
     context.printer.data(registry.prometheus().trim_end());
     Ok(ExitStatus::Success)
 }
 
-/// Opens the warehouse, reads and closes it again: an embedded one is held only as long as that.
+/// Opens the warehouse, reads its part of the metrics and closes it again: an embedded one is held only as long as that.
 fn read(context: &Context) -> Result<Registry, Error> {
     let warehouse = warehouse::open(context)?;
     let mut session = warehouse.engine.connect()?;
     let registry = registry(&mut *session, context);
-    drop(session);
+    drop((session, warehouse));
     context.journal.take_engine();
+    warehouse::close(context);
     registry
 }
 
-/// The state as metrics.
+/// The warehouse's part of the metrics.
 ///
 /// # Errors
 /// The warehouse cannot be asked.
@@ -57,10 +73,111 @@ pub(super) fn registry(session: &mut dyn Session, context: &Context) -> Result<R
         raw_database: settings.migrate.raw_database.clone(),
         schema: target.schema,
         target: target.name,
-        quota: settings.source.requests_per_hour,
         now: chrono::Utc::now(),
     };
     Ok(collect(session, &options)?)
+}
+
+/// Sends a part of the metrics where `[metrics]` says. Not to be called on a thread of a runtime.
+///
+/// # Errors
+/// A place cannot be reached or refuses.
+pub(super) fn send(registry: &Registry, part: Part, context: &Context) -> Result<(), Error> {
+    Ok(publish(registry, part, &context.settings.metrics, context.invocation.started_at)?)
+}
+
+/// Reads the lake's part of the metrics and sends it.
+///
+/// # Errors
+/// The lake cannot be read, or a place cannot be reached or refuses.
+pub(super) async fn send_lake(context: &Context, lake: &Lake) -> Result<(), Error> {
+    let records = lake_run::records(lake, |_| false).await?;
+    let registry = of_lake(&records, context.settings.source.requests_per_hour, chrono::Utc::now());
+    let context = context.clone();
+    match tokio::task::spawn_blocking(move || send(&registry, Part::Lake, &context)).await {
+        Ok(sent) => sent,
+        // A panic there is a bug and goes on as one.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// A run is as good without its metrics.
+pub(super) fn warn_unsent(sent: Result<(), Error>, context: &Context) {
+    if let Err(error) = sent {
+        let text = crate::diagnostic::text(&error);
+        context
+            .printer
+            .warning(&format!("the metrics of this run were not sent: {}", text.trim_start_matches("error: ")));
+    }
+}
+
+/// What a scrape leaves for the next one.
+#[derive(Debug, Default)]
+struct State {
+    /// All run records of the lake so far; none ever changes.
+    records: Vec<RunRecord>,
+    warehouse: Option<Kept>,
+}
+
+/// The warehouse's part, and what tells whether it still holds.
+#[derive(Debug)]
+struct Kept {
+    registry: Registry,
+    read: Instant,
+    touched: Option<SystemTime>,
+}
+
+impl State {
+    /// The lake's part.
+    fn lake(&mut self, context: &Context) -> Result<Registry, Error> {
+        let known: HashSet<String> = self.records.iter().map(|record| record.run_id.to_string()).collect();
+        let new = lake_run::runtime(context)?.block_on(async {
+            let lake = Lake::open(&context.settings).await?;
+            lake_run::records(&lake, |id| known.contains(id)).await
+        });
+        match new {
+            Ok(new) => self.records.extend(new),
+            // The warehouse's figures are as good without it.
+            Err(error) if !self.records.is_empty() => {
+                tracing::warn!(
+                    error = crate::diagnostic::text(&error),
+                    "the lake cannot be read; its figures are those of before"
+                );
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(of_lake(&self.records, context.settings.source.requests_per_hour, chrono::Utc::now()))
+    }
+
+    /// The warehouse's part. An embedded warehouse is one process's at a time: it is opened only when somebody had it since
+    /// the last time, and while somebody has it, the figures are those of the last time.
+    fn warehouse(&mut self, context: &Context) -> Result<Registry, Error> {
+        let target = context.settings.target()?;
+        let directory = match &target.connection {
+            Connection::Embedded { path } => Some(path.as_path()),
+            Connection::Http(_) | Connection::Native(_) => None,
+        };
+        if let (Some(kept), Some(directory)) = (&self.warehouse, directory) {
+            let still_holds = match holder(directory) {
+                // It answers others.
+                Some(holder) if holder.command.ends_with(" serve") => false,
+                Some(_) => true,
+                None => kept.touched == touched(directory) && kept.read.elapsed() < REREAD,
+            };
+            if still_holds {
+                return Ok(kept.registry.clone());
+            }
+        }
+        let registry = read(context)?;
+        let touched = directory.and_then(touched);
+        self.warehouse = Some(Kept { registry: registry.clone(), read: Instant::now(), touched });
+        Ok(registry)
+    }
+}
+
+/// When a process last took or left an embedded warehouse.
+fn touched(directory: &Path) -> Option<SystemTime> {
+    fs_err::metadata(lock_path(directory)).ok()?.modified().ok()
 }
 
 fn listen(address: SocketAddr, context: &Context) -> Result<ExitStatus, Error> {
@@ -69,10 +186,10 @@ fn listen(address: SocketAddr, context: &Context) -> Result<ExitStatus, Error> {
         let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         context.printer.line(&format!("metrics on http://{address}/metrics"));
-        let scraped = context.clone();
+        let (scraped, state) = (context.clone(), Arc::new(Mutex::new(State::default())));
         let router = Router::new()
             .route("/health", get(|| async { "ok\n" }))
-            .route("/metrics", get(move || scrape(scraped.clone())));
+            .route("/metrics", get(move || scrape(scraped.clone(), Arc::clone(&state))));
         let ended = async {
             while !interrupted() {
                 tokio::time::sleep(POLL).await;
@@ -87,9 +204,14 @@ fn listen(address: SocketAddr, context: &Context) -> Result<ExitStatus, Error> {
     Ok(ExitStatus::Success)
 }
 
-async fn scrape(context: Context) -> axum::response::Response {
-    let read =
-        tokio::task::spawn_blocking(move || read(&context).map_err(|error| crate::diagnostic::text(&error))).await;
+async fn scrape(context: Context, state: Arc<Mutex<State>>) -> axum::response::Response {
+    let read = move || {
+        let mut state = state.lock();
+        let mut registry = state.warehouse(&context)?;
+        registry.merge(state.lake(&context)?);
+        Ok::<_, Error>(registry)
+    };
+    let read = tokio::task::spawn_blocking(move || read().map_err(|error| crate::diagnostic::text(&error))).await;
     match read {
         Ok(Ok(registry)) => {
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], registry.prometheus())

@@ -1,6 +1,6 @@
 //! `chpipe migrate`: plan, show, apply; and what was applied.
 
-use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use crate::{
     Error,
@@ -90,14 +90,18 @@ impl<'a> Project<'a> {
         let options = self.wanted_options(capabilities);
         let datasets: Vec<(Dataset, TableSpec)> =
             self.files.iter().map(|files| (files.dataset.clone(), files.spec.clone())).collect();
-        let named_collection =
-            (!capabilities.named_collections_from_config).then(|| named_collection(&warehouse.silver.bucket));
+        let named_collections = if capabilities.named_collections_from_config {
+            Vec::new()
+        } else {
+            let collections = collections(self.context, warehouse)?;
+            collections.into_iter().map(|(name, access)| named_collection(name, &access)).collect()
+        };
         let wanted = Wanted {
             datasets: &datasets,
             options: &options,
             templates: &self.templates,
             state_database: &self.context.settings.migrate.state_database,
-            named_collection,
+            named_collections,
             allow_destructive,
         };
         let mut session = warehouse.engine.connect()?;
@@ -158,7 +162,7 @@ impl<'a> Project<'a> {
 
     pub(super) fn migrator(&self, warehouse: &Warehouse) -> Result<Migrator, Error> {
         let settings = &self.context.settings;
-        let bucket = &warehouse.silver.bucket;
+        let collections = collections(self.context, warehouse)?;
         Ok(Migrator {
             engine: Arc::clone(&warehouse.engine),
             templates: self.templates.clone(),
@@ -166,7 +170,7 @@ impl<'a> Project<'a> {
             state_database: settings.migrate.state_database.clone(),
             cluster: settings.migrate.cluster.clone(),
             run_id: self.context.invocation.id.to_string(),
-            secrets: HashMap::from([(SILVER_COLLECTION.to_owned(), secrets(bucket))]),
+            secrets: collections.into_iter().map(|(name, access)| (name, secrets(&access))).collect(),
             lock_timeout: settings.lock_timeout,
         })
     }
@@ -191,13 +195,17 @@ pub(super) fn queue_mode(context: &Context) -> bool {
     context.settings.load.mode == "queue"
 }
 
+/// The collections of Silver and of the buckets that specs name.
+fn collections(context: &Context, warehouse: &Warehouse) -> Result<Vec<(String, BucketAccess)>, Error> {
+    let mut collections = warehouse::other_collections(context, &warehouse.silver)?;
+    collections.insert(0, (SILVER_COLLECTION.to_owned(), warehouse.silver.bucket.clone()));
+    Ok(collections)
+}
+
 /// <https://clickhouse.com/docs/operations/named-collections#named-collections-for-accessing-s3>
-fn named_collection(access: &BucketAccess) -> NamedCollection {
-    let mut collection = NamedCollection {
-        name: SILVER_COLLECTION.into(),
-        values: [("url".to_owned(), access.url.clone())].into(),
-        secrets: Vec::new(),
-    };
+fn named_collection(name: String, access: &BucketAccess) -> NamedCollection {
+    let mut collection =
+        NamedCollection { name, values: [("url".to_owned(), access.url.clone())].into(), secrets: Vec::new() };
     if access.access_key_id.is_some() {
         collection.secrets = vec!["access_key_id".into(), "secret_access_key".into()];
     } else if access.no_sign_request {

@@ -16,6 +16,7 @@ mod docs;
 mod engine;
 mod execute;
 mod extract;
+mod infer;
 mod init;
 mod lake_run;
 mod lazy_warehouse;

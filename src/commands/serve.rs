@@ -8,7 +8,7 @@ use crate::{
     cli::ServeArgs,
     commands::{Context, ExitStatus, warehouse},
     config::{Connection, Settings, Target},
-    engine::{EngineError, OpenOptions, note_path, open_directory},
+    engine::{EngineError, note_path, open_directory},
     interrupt::interrupted,
     lake::LocalS3Options,
     serve::{Credentials, ServeOptions, Server},
@@ -36,8 +36,7 @@ pub(super) fn serve(args: &ServeArgs, context: &Context) -> Result<ExitStatus, E
         credentials: settings.lake.access_key_id.clone().zip(settings.lake.secret_access_key.clone()),
     };
     let silver = warehouse::silver_access(context, s3)?;
-    let options = OpenOptions::new(settings).named_collection(warehouse::SILVER_COLLECTION, silver.bucket.clone());
-    let engine = open_directory(path, &options)?;
+    let engine = open_directory(path, &warehouse::open_options(context, &silver)?)?;
     let credentials = credentials(settings, &target);
     let user = credentials.user.clone();
     let address = (host, args.port.unwrap_or(settings.serve.port)).into();

@@ -46,8 +46,8 @@ pub(super) async fn run(request: &Request, context: &Context, lake: &Lake) -> Re
         selectors: request.selectors.clone(),
         force: request.force,
         quarantine_threshold: settings.transform.quarantine_threshold,
-        // Two a core: one computes while another waits for the store.
-        concurrency: settings.threads.unwrap_or(2 * cores),
+        // Some a core: one computes while others wait for the store. Each takes some megabytes.
+        concurrency: settings.threads.unwrap_or((4 * cores).min(64)),
     };
     let stage = Arc::new(Transform::new(lake.clone(), &endpoints, options)?);
     let plan = stage.plan().await?;
@@ -74,7 +74,8 @@ pub(super) async fn run(request: &Request, context: &Context, lake: &Lake) -> Re
     record.batch_ids = ids.collect::<std::collections::BTreeSet<_>>().into_iter().collect();
     record.endpoints = serde_json::to_value(&report.endpoints).unwrap_or_default();
     record.drift = serde_json::to_value(&report.drift).unwrap_or_default();
-    let kept = lake_run::leave_record(lake.silver.as_ref(), record, result.as_ref().map(|&()| ())).await;
+    let ended = result.as_ref().map(|&()| ());
+    let kept = lake_run::leave_record(context, lake, lake.silver.as_ref(), record, ended).await;
     result.and(kept)
 }
 

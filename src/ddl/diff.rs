@@ -1,6 +1,7 @@
 //! The typed difference between a live table and the wanted one, and which way it can be made: ALTER of metadata, a
 //! mutation, a rebuild, or CREATE OR REPLACE. In: two [`Table`]s in the server's own formatting; out: a [`TableDiff`].
 //! What ALTER can and cannot do is ClickHouse's matrix, tried on 26.5; what it would silently corrupt becomes a rebuild.
+//! One file: the steps and the rules that choose among them are the two sides of that matrix.
 
 use indexmap::IndexMap;
 
@@ -254,6 +255,8 @@ pub struct Rebuild {
     pub conversions: Vec<Conversion>,
     /// Columns that are left behind.
     pub dropped: Vec<String>,
+    /// Old name and new name of the columns that go on under another one.
+    pub renames: Vec<(String, String)>,
 }
 
 /// A change to a type that does not hold every value of the old one.
@@ -703,7 +706,8 @@ fn rebuild(
         columns.push((column.name.clone(), expression));
     }
     let dropped = hints.drop.iter().filter(|name| live.column(name).is_some()).cloned().collect();
-    Rebuild { reasons, table, columns, conversions, dropped }
+    let renames = old_name.iter().map(|(to, from)| (from.clone(), to.clone())).collect();
+    Rebuild { reasons, table, columns, conversions, dropped, renames }
 }
 
 /// Why a table without rows of its own is not as wanted; the comment aside.

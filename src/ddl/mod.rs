@@ -4,13 +4,15 @@
 
 mod diff;
 mod error;
+mod source;
 mod spec;
 mod templates;
 mod wanted;
 
 pub use diff::{Alteration, ChangeClass, Conversion, DiffHints, Rebuild, TableDiff, ViewDiff, diff_table, diff_view};
 pub use error::DdlError;
-pub use spec::{ColumnSpec, IndexSpec, TableSpec, read_specs};
+pub use source::Source;
+pub use spec::{ColumnSpec, IndexSpec, TableSpec, read_specs, specs_of_buckets};
 pub use templates::{HIDDEN, Templates};
 pub(crate) use wanted::BATCH_ID;
-pub use wanted::{Dataset, HiveColumn, WantedOptions, hive_columns, load_select, wanted_objects};
+pub use wanted::{Dataset, HiveColumn, WantedOptions, collection_of_bucket, hive_columns, load_select, wanted_objects};

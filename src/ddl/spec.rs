@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 use serde::Deserialize;
 
-use crate::{error::Location, schema::ClickHouseType};
+use crate::{
+    error::Location,
+    schema::{ClickHouseType, Relation},
+};
 
-use super::DdlError;
+use super::{DdlError, Source};
 
 /// The decisions about one dataset (an endpoint, or any Parquet prefix).
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -18,10 +21,18 @@ pub struct TableSpec {
     pub name: String,
     /// Comment of the raw table.
     pub comment: String,
-    /// Where the files are, below the bucket or as `s3://bucket/path/**.parquet`; `ergast/endpoint=<name>/` where not
-    /// given.
+    /// Database of its tables; `[migrate] raw_database` where not given.
+    pub database: Option<String>,
+    /// Where the files are, below the Silver bucket or as `s3://bucket/path/**.parquet`; `ergast/endpoint=<name>/` where
+    /// not given.
     pub source: Option<String>,
-    /// Named collection of the bucket: `silver` where not given.
+    /// Of the bucket that `source` names, `http://minio:9000`: the lake's where not given.
+    pub endpoint: Option<String>,
+    /// Of the bucket that `source` names.
+    pub region: Option<String>,
+    /// The bucket that `source` names is public: requests are not signed.
+    pub no_sign_request: bool,
+    /// Named collection of the bucket: `silver` for Silver, `s3_<bucket>` for any other, where not given.
     pub collection: Option<String>,
     /// Columns that identify a row of one batch; the files' own metadata where not given.
     pub natural_key: Option<Vec<String>>,
@@ -123,6 +134,41 @@ impl TableSpec {
         Ok(spec)
     }
 
+    /// One of its tables or views: `raw_<name>` of kind `raw`.
+    pub fn relation(&self, kind: &str, database: &str) -> Relation {
+        Relation::new(self.database.as_deref().unwrap_or(database), format!("{kind}_{}", self.name))
+    }
+
+    /// Where its files are; `default` is a prefix of Silver.
+    ///
+    /// # Errors
+    /// `source` cannot be read, or settings of a bucket stand beside one that names none.
+    pub fn files(&self, default: impl FnOnce(&str) -> String) -> Result<Source, DdlError> {
+        let text = self.source.clone().unwrap_or_else(|| default(&self.name));
+        let wrong = |key: &str, reason: String| DdlError::Spec {
+            reason: format!("`{key}`: {reason}"),
+            location: self.locate(key).unwrap_or_else(|| Location::file(&self.path)),
+        };
+        let source = Source::parse(&text).map_err(|reason| wrong("source", reason))?;
+        if let Some(endpoint) = &self.endpoint
+            && !endpoint.starts_with("http://")
+            && !endpoint.starts_with("https://")
+        {
+            return Err(wrong("endpoint", format!("`{endpoint}` does not begin with http:// or https://")));
+        }
+        if source.bucket.is_none() {
+            let given = [
+                ("endpoint", self.endpoint.is_some()),
+                ("region", self.region.is_some()),
+                ("no_sign_request", self.no_sign_request),
+            ];
+            if let Some((key, _)) = given.iter().find(|(_, given)| *given) {
+                return Err(wrong(key, "it is of a bucket that `source` names: `s3://bucket/path/**.parquet`".into()));
+            }
+        }
+        Ok(source)
+    }
+
     /// The line of the file where a name stands first, for messages.
     pub fn locate(&self, name: &str) -> Option<Location> {
         let text = fs_err::read_to_string(&self.path).ok()?;
@@ -146,6 +192,31 @@ fn plain_reason(message: &str) -> String {
 /// # Errors
 /// A file cannot be read or is not valid; two specs are of one dataset.
 pub fn read_specs(dir: &Path) -> Result<IndexMap<String, TableSpec>, DdlError> {
+    let mut specs: IndexMap<String, TableSpec> = IndexMap::new();
+    for (path, text) in spec_files(dir)? {
+        let spec = TableSpec::parse(&text, &path)?;
+        if let Some(other) = specs.get(&spec.name) {
+            return Err(DdlError::Spec {
+                reason: format!("`{}` has a spec already, `{}`", spec.name, other.path.display()),
+                location: Location::file(&path),
+            });
+        }
+        specs.insert(spec.name.clone(), spec);
+    }
+    Ok(specs)
+}
+
+/// The specs of a folder that name a bucket. Others are not even parsed: every command that opens a warehouse asks.
+///
+/// # Errors
+/// A file cannot be read, or one that names a bucket is not valid.
+pub fn specs_of_buckets(dir: &Path) -> Result<Vec<TableSpec>, DdlError> {
+    let files = spec_files(dir)?;
+    files.iter().filter(|(_, text)| text.contains("s3://")).map(|(path, text)| TableSpec::parse(text, path)).collect()
+}
+
+/// The YAML files of a folder with their text, in the order of their names.
+fn spec_files(dir: &Path) -> Result<Vec<(PathBuf, String)>, DdlError> {
     let mut paths = Vec::new();
     match fs_err::read_dir(dir) {
         Ok(entries) => {
@@ -160,19 +231,11 @@ pub fn read_specs(dir: &Path) -> Result<IndexMap<String, TableSpec>, DdlError> {
         Err(source) => return Err(DdlError::Io { path: dir.to_owned(), source }),
     }
     paths.sort();
-    let mut specs: IndexMap<String, TableSpec> = IndexMap::new();
-    for path in paths {
-        let text = fs_err::read_to_string(&path).map_err(|source| DdlError::Io { path: path.clone(), source })?;
-        let spec = TableSpec::parse(&text, &path)?;
-        if let Some(other) = specs.get(&spec.name) {
-            return Err(DdlError::Spec {
-                reason: format!("`{}` has a spec already, `{}`", spec.name, other.path.display()),
-                location: Location::file(&path),
-            });
-        }
-        specs.insert(spec.name.clone(), spec);
-    }
-    Ok(specs)
+    let read = |path: PathBuf| match fs_err::read_to_string(&path) {
+        Ok(text) => Ok((path, text)),
+        Err(source) => Err(DdlError::Io { path, source }),
+    };
+    paths.into_iter().map(read).collect()
 }
 
 #[cfg(test)]

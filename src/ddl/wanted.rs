@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-use super::{DdlError, TableSpec};
+use super::{DdlError, Source, TableSpec};
 
 /// The column with a batch's time, in every path.
 pub(crate) const BATCH_ID: &str = "batch_id";
@@ -28,14 +28,19 @@ pub(crate) const ROW_NUMBER: &str = "_row_number";
 pub struct Dataset {
     /// `results`.
     pub name: String,
-    /// The key prefix below the bucket: `ergast/endpoint=results/`.
-    pub prefix: String,
+    /// Where its files are.
+    pub source: Source,
     pub schema: MergedSchema,
     /// What the paths say, in their order; `batch_id` included where the paths have it.
     pub hive: Vec<HiveColumn>,
 }
 
 impl Dataset {
+    /// The bucket, which begins every `_path`.
+    pub fn bucket<'a>(&'a self, silver: &'a str) -> &'a str {
+        self.source.bucket.as_deref().unwrap_or(silver)
+    }
+
     /// Whether a file, or the endpoint's definition, has told the columns.
     pub fn has_columns(&self) -> bool {
         !self.schema.columns.is_empty()
@@ -155,7 +160,7 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn relation(&self, kind: &str) -> Relation {
-        Relation::new(&self.options.database, format!("{kind}_{}", self.dataset.name))
+        self.spec.relation(kind, &self.options.database)
     }
 
     /// The type of a file's column as the spec wants it.
@@ -418,13 +423,16 @@ impl Builder<'_> {
     }
 
     fn ext_table(&self) -> Table {
-        let prefix = &self.dataset.prefix;
+        let source = &self.dataset.source;
         let hive: Vec<String> =
             self.hive().iter().filter(|hive| hive.everywhere).map(|hive| identifier(&hive.name)).collect();
-        let strategy = self.options.hive_strategy && !hive.is_empty() && self.hive().iter().all(|hive| hive.everywhere);
-        let filename = if strategy { prefix.clone() } else { format!("{prefix}**.parquet") };
+        let strategy = self.options.hive_strategy
+            && source.takes_all()
+            && !hive.is_empty()
+            && self.hive().iter().all(|hive| hive.everywhere);
+        let filename = if strategy { source.prefix() } else { &source.pattern };
         let mut arguments =
-            vec![self.collection(), format!("filename = {}", quote_string(&filename)), "format = 'Parquet'".to_owned()];
+            vec![self.collection(), format!("filename = {}", quote_string(filename)), "format = 'Parquet'".to_owned()];
         if strategy {
             arguments.push("partition_strategy = 'hive'".to_owned());
         }
@@ -439,7 +447,12 @@ impl Builder<'_> {
     }
 
     fn collection(&self) -> String {
-        identifier(self.spec.collection.as_ref().unwrap_or(&self.options.collection))
+        let of_bucket = self.dataset.source.bucket.as_deref().filter(|bucket| *bucket != self.options.bucket);
+        match (&self.spec.collection, of_bucket) {
+            (Some(collection), _) => identifier(collection),
+            (None, Some(bucket)) => collection_of_bucket(bucket),
+            (None, None) => identifier(&self.options.collection),
+        }
     }
 
     fn queue_table(&self) -> Table {
@@ -455,7 +468,7 @@ impl Builder<'_> {
             .collect();
         let arguments = vec![
             self.collection(),
-            format!("filename = {}", quote_string(&format!("{}**.parquet", self.dataset.prefix))),
+            format!("filename = {}", quote_string(&self.dataset.source.pattern)),
             "format = 'Parquet'".to_owned(),
         ];
         // Keeper knows the columns and refuses others: new columns need a path of their own, so their hash is in it.
@@ -494,7 +507,7 @@ impl Builder<'_> {
     /// all files again.
     fn queue_view(&self, raw: &Table, target: &Relation) -> MaterializedView {
         // S3Queue leaves the bucket out of `_path`, other S3 tables do not.
-        let bucket = quote_string(&format!("{}/", self.options.bucket));
+        let bucket = quote_string(&format!("{}/", self.dataset.bucket(&self.options.bucket)));
         let path = format!("if(startsWith(_path, {bucket}), _path, concat({bucket}, _path))");
         let select: Vec<String> = load_select(self.dataset, self.spec, raw)
             .into_iter()
@@ -590,6 +603,12 @@ fn path_value(name: &str, kind: &ClickHouseType) -> String {
         ClickHouseType::Date => format!("toDateOrZero({text})"),
         _ => text,
     }
+}
+
+/// The named collection of a bucket that has none in its spec: `s3_my_bucket`.
+pub fn collection_of_bucket(bucket: &str) -> String {
+    let name: String = bucket.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    format!("s3_{name}")
 }
 
 /// Columns that chpipe adds to every raw table.

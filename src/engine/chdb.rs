@@ -9,17 +9,17 @@
 //!   only when its connection runs the next one.
 //! - A stream gives every block as a document of its own in the wanted format; [`super::blocks`] joins them. Formats that
 //!   cannot be joined (JSON, Parquet, …) and statements other than SELECT are answered in one piece.
-//! - A process that has loaded libchdb ends by an exit handler of ours ([`exit`]): libchdb's threads crash where its static
-//!   objects are destroyed under them.
+//!
+//! One file: a session, its statements and their streams hand the settings, the tag and the connection to each other.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    ffi::{CString, c_char},
+    ffi::CString,
     io::Write,
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -29,15 +29,15 @@ use arrow::{
     array::RecordBatch,
     datatypes::{Schema, SchemaRef},
 };
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tempfile::{SpooledData, SpooledTempFile};
 use uuid::Uuid;
 
 use super::{
     BatchStream, Capabilities, Engine, EngineError, QueryOptions, QuerySummary, Session,
     blocks::Joiner,
-    exit,
-    library::{self, Library, OwnedResult, RawConnection},
+    connection::{self, Connection, HeldWhileOpen},
+    library::{self, Library, OwnedResult},
     lock::DirectoryLock,
     native_format::{self, Columns, NativeReader},
     native_writer::NativeWriter,
@@ -53,212 +53,6 @@ const SPOOL_ABOVE: usize = 64 << 20;
 const CANCEL_ATTEMPTS: u32 = 40;
 const CANCEL_POLL: Duration = Duration::from_millis(25);
 
-/// The connections of this process, for the exit handler.
-static CONNECTIONS: Mutex<Vec<ConnectionState>> = Mutex::new(Vec::new());
-/// libchdb starts and stops as a whole with its first and last connection; one of that at a time.
-static CONNECTING: Mutex<()> = Mutex::new(());
-
-/// Held for reading during every call into libchdb; the exit handler takes it for writing and keeps it.
-static CALLS: RwLock<()> = RwLock::new(());
-
-#[derive(Clone, Copy)]
-struct ConnectionState {
-    pointer: usize,
-    /// The result handle of its running stream, or 0.
-    stream: usize,
-}
-
-/// How long the exit handler waits for calls that are under way.
-const EXIT_WAIT: Duration = Duration::from_secs(5);
-
-/// How long a process waits for the close of its last connection: it shuts libchdb down, which does not end while a queue
-/// table (S3Queue) is attached. MergeTree is safe against an end without it.
-const CLOSE_WAIT: Duration = Duration::from_secs(5);
-
-/// How long an open waits for a close that took longer.
-const REOPEN_WAIT: Duration = Duration::from_secs(60);
-
-static SHUTDOWN: Mutex<Shutdown> = Mutex::new(Shutdown { running: false, lock: None });
-
-/// The shutdown of libchdb with its last connection.
-struct Shutdown {
-    running: bool,
-    /// The lock of the directory that nobody waits for any more: freed by the shutdown's end or the process's.
-    lock: Option<DirectoryLock>,
-}
-
-/// A libchdb connection; closed when dropped.
-struct Connection {
-    library: &'static Library,
-    pointer: *mut RawConnection,
-}
-
-// SAFETY: libchdb serializes the calls on a connection by a lock of its own, and any thread may make them.
-unsafe impl Send for Connection {}
-// SAFETY: as above; nothing here is changed after it was made.
-unsafe impl Sync for Connection {}
-
-impl Connection {
-    fn open(library: &'static Library, arguments: &[CString]) -> Option<Self> {
-        let mut pointers: Vec<*mut c_char> = arguments.iter().map(|text| text.as_ptr().cast_mut()).collect();
-        let _call = CALLS.read();
-        let _one_at_a_time = CONNECTING.lock();
-        let begun = Instant::now();
-        while SHUTDOWN.lock().running {
-            if begun.elapsed() > REOPEN_WAIT {
-                return None;
-            }
-            std::thread::sleep(CANCEL_POLL);
-        }
-        // SAFETY: `argc` strings that live through the call; libchdb copies them.
-        let pointer = unsafe { (library.connect)(pointers.len().try_into().ok()?, pointers.as_mut_ptr()) };
-        if pointer.is_null() {
-            return None;
-        }
-        end_before_destructors(library);
-        CONNECTIONS.lock().push(ConnectionState { pointer: pointer as usize, stream: 0 });
-        Some(Self { library, pointer })
-    }
-
-    fn raw(&self) -> RawConnection {
-        // SAFETY: the pointer is live until this is dropped; chdb.h: the connection is what it points to.
-        unsafe { *self.pointer }
-    }
-
-    /// Tells the exit handler which stream it has to cancel before it closes the connection.
-    fn set_stream(&self, stream: Option<&OwnedResult>) {
-        let mut connections = CONNECTIONS.lock();
-        if let Some(state) = connections.iter_mut().find(|state| state.pointer == self.pointer as usize) {
-            state.stream = stream.map_or(0, |stream| stream.raw() as usize);
-        }
-    }
-
-    /// Runs a statement to its end.
-    fn query(&self, sql: &[u8], format: &str, parameters: &[(String, String)]) -> Result<OwnedResult, EngineError> {
-        self.call(self.library.query, sql, format, parameters)
-    }
-
-    /// Starts a SELECT whose blocks are fetched one by one.
-    fn stream(&self, sql: &[u8], format: &str, parameters: &[(String, String)]) -> Result<OwnedResult, EngineError> {
-        self.call(self.library.stream_query, sql, format, parameters)
-    }
-
-    fn call(
-        &self,
-        function: library::QueryWithParams,
-        sql: &[u8],
-        format: &str,
-        parameters: &[(String, String)],
-    ) -> Result<OwnedResult, EngineError> {
-        let pointers = |pick: fn(&(String, String)) -> &String| -> (Vec<*const c_char>, Vec<usize>) {
-            parameters.iter().map(pick).map(|text| (text.as_ptr().cast::<c_char>(), text.len())).unzip()
-        };
-        let (names, name_lengths) = pointers(|(name, _)| name);
-        let (values, value_lengths) = pointers(|(_, value)| value);
-        let _call = CALLS.read();
-        // SAFETY: every pointer comes with its length and lives through the call.
-        let raw = unsafe {
-            function(
-                self.raw(),
-                sql.as_ptr().cast(),
-                sql.len(),
-                format.as_ptr().cast(),
-                format.len(),
-                names.as_ptr(),
-                name_lengths.as_ptr(),
-                values.as_ptr(),
-                value_lengths.as_ptr(),
-                parameters.len(),
-            )
-        };
-        // SAFETY: a fresh result of this library.
-        unsafe { OwnedResult::new(self.library, raw) }
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        let _call = CALLS.read();
-        let one_at_a_time = CONNECTING.lock();
-        let mut connections = CONNECTIONS.lock();
-        let Some(index) = connections.iter().position(|state| state.pointer == self.pointer as usize) else { return };
-        connections.remove(index);
-        let last = connections.is_empty();
-        drop(connections);
-        let (close, pointer) = (self.library.close, self.pointer as usize);
-        // SAFETY: nobody else has this connection, and no statement runs on it: a session is borrowed by its stream.
-        let close = move || unsafe { close(pointer as *mut RawConnection) };
-        if !last {
-            return close();
-        }
-        SHUTDOWN.lock().running = true;
-        let (closed, wait) = std::sync::mpsc::channel();
-        // Where there can be no thread, its end of the channel is gone and nothing is waited for.
-        let _ = std::thread::Builder::new().name("close".into()).spawn(move || {
-            close();
-            *SHUTDOWN.lock() = Shutdown { running: false, lock: None };
-            let _ = closed.send(());
-        });
-        if wait.recv_timeout(CLOSE_WAIT).is_err() {
-            tracing::debug!("libchdb is left to the end of the process: it does not close");
-        }
-        drop(one_at_a_time);
-    }
-}
-
-/// Makes sure that the process ends by [`end_process`], before anything of libchdb is destroyed. Where the system does not
-/// let it come first for good (see [`exit`]), it is registered again with the second connection, the fourth, the eighth, …
-fn end_before_destructors(library: &'static Library) {
-    static OPENED: AtomicU64 = AtomicU64::new(0);
-    static SURE: OnceLock<bool> = OnceLock::new();
-    let opened = OPENED.fetch_add(1, Ordering::Relaxed) + 1;
-    let inside = library.connect as *const std::ffi::c_void;
-    let sure = *SURE.get_or_init(|| exit::before_destructors(inside, end_process));
-    if !sure && opened > 1 && opened.is_power_of_two() {
-        exit::register(end_process);
-    }
-}
-
-/// Cancels what runs and ends the process past libchdb's destructors; MergeTree is safe against an end without a close. It
-/// works on a thread of its own: this one's thread-locals, libchdb's among them, may be gone.
-extern "C" fn end_process(status: libc::c_int) {
-    if CONNECTIONS.try_lock().is_some_and(|connections| connections.is_empty()) {
-        end_with(status);
-    }
-    let ending = std::thread::Builder::new().name("close".into()).spawn(move || {
-        if let Some(warehouse) = OPEN.try_lock().and_then(|open| open.upgrade()) {
-            warehouse.cancel_all();
-            // Nothing of it is closed any more.
-            std::mem::forget(warehouse);
-        }
-        let finished = CALLS.try_write_for(EXIT_WAIT).map(std::mem::forget).is_some();
-        end_with(match (finished, interrupted()) {
-            (_, true) => interrupt::EXIT_CODE.into(),
-            (true, false) => status,
-            (false, false) => {
-                if status == 0 {
-                    2
-                } else {
-                    status
-                }
-            }
-        })
-    });
-    if let Ok(ending) = ending {
-        // It does not come back but by a panic, which has said so.
-        let _ = ending.join();
-    }
-    end_with(status)
-}
-
-fn end_with(status: libc::c_int) -> ! {
-    // SAFETY: what C code has printed is written, then the process ends.
-    unsafe {
-        libc::fflush(std::ptr::null_mut());
-        libc::_exit(status)
-    }
-}
-
 /// A warehouse directory, open in this process.
 struct Warehouse {
     // Before the lock: the directory is free only when libchdb has closed it.
@@ -273,18 +67,6 @@ struct Warehouse {
     mark: Uuid,
     capabilities: Capabilities,
     _lock: HeldWhileOpen,
-}
-
-/// The directory's lock, kept for as long as libchdb works in it.
-struct HeldWhileOpen(Option<DirectoryLock>);
-
-impl Drop for HeldWhileOpen {
-    fn drop(&mut self) {
-        let mut shutdown = SHUTDOWN.lock();
-        if shutdown.running {
-            shutdown.lock = self.0.take();
-        }
-    }
 }
 
 /// A statement under way.
@@ -312,6 +94,15 @@ pub(super) struct Configuration<'a> {
 }
 
 static OPEN: Mutex<Weak<Warehouse>> = Mutex::new(Weak::new());
+
+/// Cancels what runs, for the end of the process.
+pub(super) fn cancel_before_end() {
+    if let Some(warehouse) = OPEN.try_lock().and_then(|open| open.upgrade()) {
+        warehouse.cancel_all();
+        // Nothing of it is closed any more.
+        std::mem::forget(warehouse);
+    }
+}
 
 /// The engine over `path` that this process has open already, if any.
 pub(super) fn already_open(path: &Path, xml: &str) -> Result<Option<ChdbEngine>, EngineError> {
@@ -344,9 +135,8 @@ impl ChdbEngine {
             CString::new(format!("--{name}={}", value.display())).map_err(|_| failed("its name holds a NUL".into()))
         };
         let arguments = [c"chpipe".to_owned(), argument("path", path)?, argument("config-file", file.path())?];
-        let base = Connection::open(library, &arguments).ok_or_else(|| {
-            failed("libchdb refuses it; its message, if any, stands above. Is it a ClickHouse data directory?".into())
-        })?;
+        let base = Connection::open(library, &arguments)
+            .map_err(|reason| failed(format!("{reason}. Is it a ClickHouse data directory?")))?;
         drop(file);
         let mut warehouse = Warehouse {
             base,
@@ -357,7 +147,7 @@ impl ChdbEngine {
             statements: AtomicU64::new(0),
             mark: Uuid::new_v4(),
             capabilities: Capabilities::embedded(false),
-            _lock: HeldWhileOpen(Some(lock)),
+            _lock: HeldWhileOpen::new(lock),
         };
         let version = warehouse.scalar("SELECT version()")?;
         let keeper = warehouse.configuration.contains("<zookeeper>");
@@ -384,8 +174,7 @@ impl Warehouse {
         let failed = |reason: &str| EngineError::Open { path: self.path.clone(), reason: reason.to_owned() };
         let path =
             CString::new(format!("--path={}", self.path.display())).map_err(|_| failed("its name holds a NUL"))?;
-        Connection::open(self.library, &[c"chpipe".to_owned(), path])
-            .ok_or_else(|| failed("libchdb refuses another connection"))
+        Connection::open(self.library, &[c"chpipe".to_owned(), path]).map_err(failed)
     }
 
     /// One value, over a connection that nothing else uses.
@@ -809,7 +598,7 @@ impl<'a> Chunks<'a> {
         let Some(session) = &mut self.session else { return };
         if let Some(handle) = self.handle.take() {
             let connection = &session.connection;
-            let call = CALLS.read();
+            let call = connection::call();
             connection.set_stream(None);
             if !self.done {
                 // SAFETY: both are live, and no fetch is under way.
@@ -827,7 +616,7 @@ impl<'a> Chunks<'a> {
             return Ok(None);
         };
         let connection = &session.connection;
-        let _call = CALLS.read();
+        let _call = connection::call();
         // SAFETY: the connection and the stream are live, and this session is borrowed: nobody else fetches.
         let raw = unsafe { (connection.library.stream_fetch)(connection.raw(), handle.raw()) };
         // SAFETY: a fresh result of this library.

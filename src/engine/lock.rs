@@ -60,7 +60,7 @@ pub(super) struct DirectoryLock {
 }
 
 /// Where the lock of a warehouse directory is.
-pub(super) fn lock_path(directory: &Path) -> PathBuf {
+pub fn lock_path(directory: &Path) -> PathBuf {
     directory.join("chpipe.lock")
 }
 

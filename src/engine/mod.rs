@@ -7,8 +7,9 @@ mod chdb;
 mod column_type;
 #[cfg(test)]
 mod conformance;
-#[cfg(debug_assertions)]
-mod dying;
+mod connection;
+#[doc(hidden)]
+pub mod dying;
 mod error;
 mod exit;
 mod http;
@@ -20,6 +21,8 @@ mod native_blocks;
 mod native_format;
 mod native_writer;
 mod note;
+#[cfg(test)]
+mod old_server;
 mod open;
 mod result_format;
 mod runtime;
@@ -37,16 +40,10 @@ pub use column_type::TYPE_KEY;
 pub use error::EngineError;
 pub use install::{Installed, install};
 pub use library::{VERSION as LIBCHDB_VERSION, find as find_library, installed_path};
-pub use lock::{Holder, holder};
+pub use lock::{Holder, holder, lock_path};
 pub(crate) use note::{NoteFile, ServeNote, note_path};
 pub(crate) use open::open_directory;
 pub use open::{OpenOptions, open};
-
-/// The same engine, but the process kills itself in the place of the given changing statement; for tests.
-#[cfg(debug_assertions)]
-pub fn dying(engine: Arc<dyn Engine>, at: i64) -> Arc<dyn Engine> {
-    Arc::new(dying::DyingEngine::at(engine, at))
-}
 
 /// A warehouse. Cheap to share; sessions are opened from it.
 pub trait Engine: Send + Sync {

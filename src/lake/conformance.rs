@@ -6,6 +6,9 @@ use bytes::Bytes;
 
 use super::{Bucket, Directory, LakeError, LocalS3, LocalS3Options, ObjectMeta, PutMode, S3Client, S3Options};
 
+const ODD_KEYS: [&str; 7] =
+    ["a b/c+d", "e=f&g?h/ü ñ", "per%cent/%2F", "quote\"'/<x>&amp;", "semi;colon,comma", "#hash/~tilde", "star*[x]"];
+
 /// All groups, on an empty bucket.
 pub(super) async fn check(bucket: Arc<dyn Bucket>) {
     objects_are_whole_and_known(&*bucket).await;
@@ -133,15 +136,13 @@ async fn ranges_are_clamped(bucket: &dyn Bucket) {
 }
 
 async fn odd_keys_survive(bucket: &dyn Bucket) {
-    let odd =
-        ["a b/c+d", "e=f&g?h/ü ñ", "per%cent/%2F", "quote\"'/<x>&amp;", "semi;colon,comma", "#hash/~tilde", "star*[x]"];
-    for key in odd {
+    for key in ODD_KEYS {
         put(bucket, key, key).await;
     }
-    let mut sorted = odd.map(str::to_owned).to_vec();
+    let mut sorted = ODD_KEYS.map(str::to_owned).to_vec();
     sorted.sort_unstable();
     assert_eq!(keys(bucket, "", None).await, sorted);
-    for key in odd {
+    for key in ODD_KEYS {
         assert_eq!(bucket.get(key).await.unwrap(), key);
         assert_eq!(keys(bucket, key, None).await, [key]);
         bucket.delete(key).await.unwrap();
@@ -198,6 +199,26 @@ async fn s3_on_local_s3() {
     client.create_bucket("silver", "us-east-1").await.unwrap();
     client.create_bucket("silver", "us-east-1").await.unwrap();
     check(Arc::new(client.bucket("silver"))).await;
+}
+
+/// The quick way to an object works for every key and range, so that the SDK is not asked twice without anybody noticing.
+#[tokio::test(flavor = "multi_thread")]
+async fn signed_reads_need_no_sdk() {
+    let root = tempfile::tempdir().unwrap();
+    let (_server, client) = on_local_s3(root.path()).await;
+    client.create_bucket("silver", "us-east-1").await.unwrap();
+    let bucket = client.bucket("silver");
+    for key in ODD_KEYS {
+        put(&bucket, key, key).await;
+        assert_eq!(bucket.get_signed(key, None).await.unwrap(), key);
+    }
+    put(&bucket, "empty", "").await;
+    assert_eq!(bucket.get_signed("empty", None).await.unwrap(), "");
+    let large = Bytes::from(vec![7u8; 3 * 1024 * 1024]);
+    bucket.put("large", large.clone(), PutMode::Create).await.unwrap();
+    assert_eq!(bucket.get_signed("large", None).await.unwrap(), large);
+    assert_eq!(bucket.get_signed("large", Some("bytes=1-4")).await.unwrap(), large[1..5]);
+    assert_eq!(bucket.get_signed("not/there", None).await, None);
 }
 
 /// Both views of one directory agree on every object's size, etag and time.

@@ -168,6 +168,11 @@ pub fn endpoint_prefix(endpoint: &str) -> String {
     format!("{SOURCE}/endpoint={endpoint}/")
 }
 
+/// Where all refused rows of an endpoint are.
+pub fn quarantine_prefix(endpoint: &str) -> String {
+    format!("{SOURCE}/{QUARANTINE}/endpoint={endpoint}/")
+}
+
 /// The file of a Bronze object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BronzeFile {
@@ -195,21 +200,25 @@ impl fmt::Display for BronzeKey {
     }
 }
 
+impl BronzeFile {
+    /// The file of this name; none where it is another's.
+    pub fn from_name(name: &str) -> Option<Self> {
+        if name == "data.json" {
+            return Some(Self::Data);
+        }
+        let digits = name.strip_prefix("page_")?.strip_suffix(".json")?;
+        let is_padded = digits.len() == 3 || (digits.len() > 3 && !digits.starts_with('0'));
+        number(digits).filter(|&page| is_padded && page > 0).map(Self::Page)
+    }
+}
+
 impl FromStr for BronzeKey {
     type Err = LakeError;
 
     fn from_str(key: &str) -> Result<Self, LakeError> {
-        let (partition, batch_id, file) = parse(key, &[SOURCE])?;
-        let file = if file == "data.json" {
-            BronzeFile::Data
-        } else {
-            let digits = file.strip_prefix("page_").and_then(|rest| rest.strip_suffix(".json"));
-            let page = digits.filter(|digits| digits.len() == 3 || (digits.len() > 3 && !digits.starts_with('0')));
-            match page.and_then(number) {
-                Some(page) if page > 0 => BronzeFile::Page(page),
-                _ => return Err(key_error(key, "a Bronze file is data.json or page_NNN.json")),
-            }
-        };
+        let (partition, batch_id, name) = parse(key, &[SOURCE])?;
+        let file = BronzeFile::from_name(name);
+        let file = file.ok_or_else(|| key_error(key, "a Bronze file is data.json or page_NNN.json"))?;
         Ok(Self { partition, batch_id, file })
     }
 }

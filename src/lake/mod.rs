@@ -7,7 +7,9 @@ mod directory;
 mod error;
 pub mod layout;
 mod local_s3;
+mod place;
 mod s3;
+mod signed_get;
 mod walk;
 
 use std::{ops::Range, path::Path, path::PathBuf, sync::Arc};
@@ -19,6 +21,7 @@ use chrono::{DateTime, Utc};
 pub use directory::Directory;
 pub use error::LakeError;
 pub use local_s3::{LocalS3, LocalS3Options};
+pub use place::BucketPlace;
 pub use s3::{S3Bucket, S3Client, S3Options};
 
 use crate::config::{LakeSettings, Settings};

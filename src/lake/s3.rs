@@ -1,7 +1,7 @@
 //! A bucket on S3, AWS's or any that speaks its protocol. In: keys and bytes; out: bytes and listings. It retries what
 //! can pass by itself and never logs a credential.
 
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
@@ -16,18 +16,22 @@ use aws_sdk_s3::{
     primitives::{ByteStream, DateTime as SmithyDateTime},
 };
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
+use tokio::{sync::OnceCell, time::timeout};
 
-use super::{Bucket, LakeError, ObjectMeta, PutMode};
+use super::{
+    Bucket, LakeError, ObjectMeta, PutMode,
+    signed_get::{Route, SignedGet},
+};
 use crate::config::{LakeSettings, Secret};
 
-/// Tries of one request in all, as the AWS command line makes.
+/// Tries of one request in all, as the AWS command line makes; a GET has one before them.
 const ATTEMPTS: u32 = 5;
-const INITIAL_BACKOFF: Duration = Duration::from_millis(200);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const INITIAL_BACKOFF: Duration = Duration::from_millis(200);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Silence on a connection that ends an attempt.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where S3 is and who asks.
 #[derive(Debug, Clone)]
@@ -78,6 +82,8 @@ impl S3Options {
 #[derive(Debug, Clone)]
 pub struct S3Client {
     client: Client,
+    /// None where requests are not signed.
+    signed_get: Option<Arc<SignedGet>>,
     endpoint: String,
 }
 
@@ -90,7 +96,7 @@ impl S3Client {
             .region(Region::new(options.region.clone()))
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(INITIAL_BACKOFF))
             .timeout_config(timeouts)
-            // It costs a task per response, and the read timeout already ends one that hangs.
+            // It costs a task per response; a body that hangs is given up here.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .identity_cache(IdentityCache::lazy().build());
         if options.no_sign_request {
@@ -108,12 +114,19 @@ impl S3Client {
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .build();
-        Self { client: Client::from_conf(config), endpoint: options.endpoint_text() }
+        let signed_get = shared.credentials_provider().map(|provider| Arc::new(SignedGet::new(provider)));
+        Self { client: Client::from_conf(config), signed_get, endpoint: options.endpoint_text() }
     }
 
     /// A bucket, whether or not it is there.
     pub fn bucket(&self, name: &str) -> S3Bucket {
-        S3Bucket { client: self.client.clone(), endpoint: self.endpoint.clone(), name: name.to_owned() }
+        S3Bucket {
+            client: self.client.clone(),
+            signed_get: self.signed_get.clone(),
+            route: Arc::default(),
+            endpoint: self.endpoint.clone(),
+            name: name.to_owned(),
+        }
     }
 
     /// Creates a bucket; one of ours that is there already is no error.
@@ -139,21 +152,27 @@ impl S3Client {
 #[derive(Debug, Clone)]
 pub struct S3Bucket {
     client: Client,
+    signed_get: Option<Arc<SignedGet>>,
+    /// Found out at the first GET; `None` in it where only the SDK can sign for this bucket.
+    route: Arc<OnceCell<Option<Route>>>,
     endpoint: String,
     name: String,
 }
 
 impl S3Bucket {
     async fn get_part(&self, key: &str, range: Option<String>) -> Result<Bytes, LakeError> {
+        if let Some(bytes) = self.get_signed(key, range.as_deref()).await {
+            return Ok(bytes);
+        }
         // A connection that breaks inside a body is not retried by the SDK: the response had begun.
         let mut attempt = 1;
         loop {
             let response = self.client.get_object().bucket(&self.name).key(key).set_range(range.clone()).send().await;
             let response: GetObjectOutput = response.map_err(|error| self.failed("GET", key, error))?;
-            match response.body.collect().await {
-                Ok(body) => return Ok(body.into_bytes()),
-                Err(error) if attempt >= ATTEMPTS => {
-                    return Err(self.request("GET", key, format!("the body broke off {attempt} times: {error}")));
+            match collect(response.body).await {
+                Ok(body) => return Ok(body),
+                Err(reason) if attempt >= ATTEMPTS => {
+                    return Err(self.request("GET", key, format!("the body broke off {attempt} times: {reason}")));
                 }
                 Err(_) => {
                     tokio::time::sleep(Duration::from_millis(50 << attempt)).await;
@@ -161,6 +180,18 @@ impl S3Bucket {
                 }
             }
         }
+    }
+
+    /// The quick way to an object; `None` where the SDK has to try.
+    pub(super) async fn get_signed(&self, key: &str, range: Option<&str>) -> Option<Bytes> {
+        let signed_get = self.signed_get.as_deref()?;
+        signed_get.get(self.route().await?, key, range).await
+    }
+
+    pub(super) async fn route(&self) -> Option<&Route> {
+        let found = self.route.get_or_try_init(|| Route::of(&self.client, &self.name)).await;
+        // What is wrong where there is none, the SDK's own request says.
+        found.ok()?.as_ref()
     }
 
     fn request(&self, operation: &'static str, key: &str, reason: String) -> LakeError {
@@ -313,6 +344,16 @@ fn http_client(endpoint: Option<&str>) -> SharedHttpClient {
         return builder.build_http();
     }
     builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
+}
+
+/// A body whose pieces keep coming.
+async fn collect(mut body: ByteStream) -> Result<Bytes, String> {
+    let mut whole = BytesMut::new();
+    let silent = |_| format!("nothing came for {} s", READ_TIMEOUT.as_secs());
+    while let Some(piece) = timeout(READ_TIMEOUT, body.next()).await.map_err(silent)? {
+        whole.extend_from_slice(&piece.map_err(|error| error.to_string())?);
+    }
+    Ok(whole.freeze())
 }
 
 fn unquote(etag: Option<&str>) -> String {

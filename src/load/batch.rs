@@ -74,7 +74,7 @@ pub struct Loader {
     pub templates: Templates,
     pub ledger: LoadLedger,
     pub raw_database: String,
-    /// The Silver bucket's name, which begins every `_path`.
+    /// The Silver bucket's name, which begins the `_path` of every file that is not in another bucket.
     pub bucket: String,
     /// `host:port` of the Keeper, where chpipe can reach it by itself.
     pub keeper: Option<String>,
@@ -82,6 +82,8 @@ pub struct Loader {
 
 /// The tables of a dataset as they are.
 struct Target {
+    /// The bucket of its files.
+    bucket: String,
     raw: Table,
     ext: Relation,
     columns: Vec<(String, String)>,
@@ -198,7 +200,7 @@ impl Loader {
         query_id: &str,
     ) -> Result<(), Failure> {
         let paths: Vec<String> =
-            objects.iter().filter(|object| object.rows > 0).map(|object| self.path(&object.key)).collect();
+            objects.iter().filter(|object| object.rows > 0).map(|object| path(&target.bucket, &object.key)).collect();
         if paths.is_empty() {
             return Ok(());
         }
@@ -238,7 +240,8 @@ impl Loader {
     ) -> Result<u64, LoadError> {
         let mut replaced = 0;
         for chunk in objects.chunks(OBJECTS_PER_STATEMENT) {
-            let paths: Vec<String> = chunk.iter().map(|object| quote_string(&self.path(&object.key))).collect();
+            let paths: Vec<String> =
+                chunk.iter().map(|object| quote_string(&path(&target.bucket, &object.key))).collect();
             let condition = format!("_path IN ({})", paths.join(", "));
             let count = format!("SELECT uniqExact(_path) FROM {} WHERE {condition}", target.raw.name);
             let found = rows(session, &count)?.first().map_or(0, |row| number(row, 0));
@@ -281,9 +284,9 @@ impl Loader {
     /// The dataset's tables, checked to be as new as its files.
     fn target(&self, session: &mut dyn Session, load: &DatasetLoad<'_>) -> Result<Target, LoadError> {
         let name = &load.dataset.name;
-        let raw = Relation::new(&self.raw_database, format!("raw_{name}"));
-        let ext = Relation::new(&self.raw_database, format!("ext_{name}"));
-        let live = Live::read(session, &[&self.raw_database], self.engine.capabilities())?;
+        let raw = load.spec.relation("raw", &self.raw_database);
+        let ext = load.spec.relation("ext", &self.raw_database);
+        let live = Live::read(session, &[&raw.database], self.engine.capabilities())?;
         let table = |relation: &Relation| match live.objects.get(relation).map(|object| &object.object) {
             Some(SchemaObject::Table(table)) => Ok(table.clone()),
             _ => Err(LoadError::NoTable { table: relation.plain() }),
@@ -321,13 +324,13 @@ impl Loader {
             }
         }
         let columns = load_select(load.dataset, load.spec, &raw);
-        Ok(Target { raw, ext, columns })
+        Ok(Target { bucket: load.dataset.bucket(&self.bucket).to_owned(), raw, ext, columns })
     }
+}
 
-    /// The key as `_path` has it.
-    pub(super) fn path(&self, key: &str) -> String {
-        format!("{}/{key}", self.bucket)
-    }
+/// The key as `_path` has it.
+pub(super) fn path(bucket: &str, key: &str) -> String {
+    format!("{bucket}/{key}")
 }
 
 fn note<'a>(query_id: &'a str, reason: &'a str) -> Note<'a> {

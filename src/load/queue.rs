@@ -19,8 +19,8 @@ use crate::{
 };
 
 use super::{
-    DatasetLoad, LoadError, LoadObject, LoadProgress, LoadRecord, LoadReport, LoadState, Loader, keeper::Keeper,
-    ledger::Note,
+    DatasetLoad, LoadError, LoadObject, LoadProgress, LoadRecord, LoadReport, LoadState, Loader, batch::path,
+    keeper::Keeper, ledger::Note,
 };
 
 /// How often Keeper is asked.
@@ -41,6 +41,8 @@ pub struct QueueOutcome {
 /// The objects of one dataset that are not noted yet.
 struct Waiting<'a> {
     load: &'a DatasetLoad<'a>,
+    /// The bucket of its files.
+    bucket: &'a str,
     raw: Relation,
     /// Where its queue keeps its state.
     path: String,
@@ -73,7 +75,9 @@ impl Loader {
         }
         let mut session = self.engine.connect()?;
         let begun = Instant::now();
-        let live = Live::read(&mut *session, &[&self.raw_database], self.engine.capabilities())?;
+        let mut databases = vec![self.raw_database.as_str()];
+        databases.extend(loads.iter().filter_map(|load| load.spec.database.as_deref()));
+        let live = Live::read(&mut *session, &databases, self.engine.capabilities())?;
         let mut waiting = Vec::new();
         // A dataset without a file has no queue yet.
         for load in loads.iter().filter(|load| !load.objects.is_empty()) {
@@ -114,14 +118,14 @@ impl Loader {
     }
 
     fn waiting<'a>(
-        &self,
+        &'a self,
         live: &Live,
         load: &'a DatasetLoad<'a>,
         records: &HashMap<(String, String), LoadRecord>,
         wanted: &WantedOptions,
     ) -> Result<Waiting<'a>, LoadError> {
         let name = &load.dataset.name;
-        let relation = |kind: &str| Relation::new(&self.raw_database, format!("{kind}_{name}"));
+        let relation = |kind: &str| load.spec.relation(kind, &self.raw_database);
         let table = |relation: &Relation| match live.objects.get(relation).map(|object| &object.object) {
             Some(SchemaObject::Table(table)) => Some(table.clone()),
             _ => None,
@@ -151,6 +155,7 @@ impl Loader {
         report.changed = changed.into_iter().map(|(object, _)| object.key.clone()).collect();
         Ok(Waiting {
             load,
+            bucket: load.dataset.bucket(&self.bucket),
             raw,
             path,
             objects: objects.into_iter().map(|(object, _)| object.clone()).collect(),
@@ -186,7 +191,7 @@ impl Loader {
                 }
                 let Ok(node) = serde_json::from_slice::<serde_json::Value>(&data) else { continue };
                 let field = |name: &str| node.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
-                let key = self.key(field("file_path"));
+                let key = key(dataset.bucket, field("file_path"));
                 if folder == "processed" {
                     dataset.processed.insert(key);
                 } else {
@@ -197,11 +202,6 @@ impl Loader {
             }
         }
         Ok(())
-    }
-
-    /// S3Queue leaves the bucket out of a file's path, in some versions.
-    fn key(&self, path: &str) -> String {
-        path.strip_prefix(&format!("{}/", self.bucket)).unwrap_or(path).to_owned()
     }
 
     /// Notes the objects that the queue has read, or given up. Answers how many.
@@ -216,9 +216,10 @@ impl Loader {
         let (given_up, left): (Vec<_>, Vec<_>) =
             left.into_iter().partition(|object| dataset.failed.contains_key(&object.key));
         dataset.objects = left;
-        let there = self.with_rows(session, &dataset.raw, &taken)?;
-        let (complete, lost): (Vec<_>, Vec<_>) =
-            taken.into_iter().partition(|object| object.rows == 0 || there.contains(&self.path(&object.key)));
+        let there = with_rows(session, dataset, &taken)?;
+        let (complete, lost): (Vec<_>, Vec<_>) = taken
+            .into_iter()
+            .partition(|object| object.rows == 0 || there.contains(&path(dataset.bucket, &object.key)));
         let name = dataset.load.dataset.name.as_str();
         if !complete.is_empty() {
             // The rows first, then the word of them: a crash in between leaves an object to be noted again.
@@ -252,23 +253,27 @@ impl Loader {
         }
         Ok(moved)
     }
+}
 
-    /// The paths of which there are rows.
-    fn with_rows(
-        &self,
-        session: &mut dyn Session,
-        raw: &Relation,
-        objects: &[LoadObject],
-    ) -> Result<HashSet<String>, LoadError> {
-        let mut there = HashSet::new();
-        for chunk in objects.chunks(2_000) {
-            let paths: Vec<String> = chunk.iter().map(|object| quote_string(&self.path(&object.key))).collect();
-            let sql = format!("SELECT DISTINCT _path FROM {raw} WHERE _path IN ({})", paths.join(", "));
-            let options = QueryOptions::default().setting("max_query_size", "100000000");
-            there.extend(rows_with(session, &sql, &options)?.iter().map(|row| text(row, 0).to_owned()));
-        }
-        Ok(there)
+/// S3Queue leaves the bucket out of a file's path, in some versions.
+fn key(bucket: &str, path: &str) -> String {
+    path.strip_prefix(&format!("{bucket}/")).unwrap_or(path).to_owned()
+}
+
+/// The paths of which there are rows.
+fn with_rows(
+    session: &mut dyn Session,
+    dataset: &Waiting<'_>,
+    objects: &[LoadObject],
+) -> Result<HashSet<String>, LoadError> {
+    let mut there = HashSet::new();
+    for chunk in objects.chunks(2_000) {
+        let paths: Vec<String> = chunk.iter().map(|object| quote_string(&path(dataset.bucket, &object.key))).collect();
+        let sql = format!("SELECT DISTINCT _path FROM {} WHERE _path IN ({})", dataset.raw, paths.join(", "));
+        let options = QueryOptions::default().setting("max_query_size", "100000000");
+        there.extend(rows_with(session, &sql, &options)?.iter().map(|row| text(row, 0).to_owned()));
     }
+    Ok(there)
 }
 
 /// The `keeper_path` of a queue.

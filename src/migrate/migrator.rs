@@ -75,6 +75,9 @@ impl Migrator {
             }
             lock.check()?;
             let changes: Vec<PlannedChange> = serde_json::from_str(&entry.plan).unwrap_or_default();
+            for renames in changes.iter().filter_map(|change| change.renames.as_ref()) {
+                self.recover_views(&mut *session, &entry.id, renames, progress)?;
+            }
             for step in changes.iter().flat_map(|change| &change.steps) {
                 if let Step::Rebuild(step) = step {
                     let mut rebuild =
@@ -83,9 +86,6 @@ impl Migrator {
                         progress.recovered(&what);
                     }
                 }
-            }
-            for renames in changes.iter().filter_map(|change| change.renames.as_ref()) {
-                self.recover_views(&mut *session, &entry.id, renames, progress)?;
             }
             if entry.state == MigrationState::Started {
                 entry.state = MigrationState::Failed;
@@ -110,18 +110,27 @@ impl Migrator {
         if self.ledger.step_statement(session, migration, &object)?.is_some() {
             return Ok(());
         }
-        for (view, query) in views::left_behind(session, renames)? {
-            let sql = self.templates.alter(&view, &[format!("MODIFY QUERY {query}")])?;
-            session.execute(&sql, &alter_options(&sql))?;
-            progress.recovered(&format!(
-                "the view {} reads the renamed columns of {} under their new names",
-                view.plain(),
-                renames.table.plain()
-            ));
+        for changed in self.change_views(session, renames)? {
+            progress.recovered(&changed);
         }
         // Once and for all: a rename that did not take place is the next plan's, with its views.
         let number = VIEWS_BASE + (crc32fast::hash(renames.table.plain().as_bytes()) % 1_000_000) as usize;
         self.ledger.record_step(session, migration, number, &object, "", "done")
+    }
+
+    /// Gives the views that still read the old names of a table's columns the new ones. Answers what was done.
+    fn change_views(&self, session: &mut dyn Session, renames: &Renames) -> Result<Vec<String>, MigrateError> {
+        let done = views::that_took_place(session, renames)?;
+        let mut changed = Vec::new();
+        for change in views::that_follow(session, &self.templates, &done)? {
+            session.execute(&change.sql, &alter_options(&change.sql))?;
+            changed.push(format!(
+                "the view {} reads the renamed columns of {} under their new names",
+                change.view.plain(),
+                renames.table.plain()
+            ));
+        }
+        Ok(changed)
     }
 
     /// Applies a plan.
@@ -141,6 +150,16 @@ impl Migrator {
         let mut entry = Ledger::begin(plan, &self.run_id);
         self.ledger.record(&mut *session, &entry)?;
         let result = self.apply_changes(&mut *session, plan, &entry, lock, progress);
+        self.record_end(&mut *session, &mut entry, result)
+    }
+
+    /// Records how a migration ended, and answers that.
+    fn record_end(
+        &self,
+        session: &mut dyn Session,
+        entry: &mut LedgerEntry,
+        result: Result<(), MigrateError>,
+    ) -> Result<(), MigrateError> {
         entry.finished_at = now_text();
         match &result {
             Ok(()) => entry.state = MigrationState::Applied,
@@ -150,7 +169,7 @@ impl Migrator {
             }
         }
         // The failure itself is what the caller must hear.
-        let recorded = self.ledger.record(&mut *session, &entry);
+        let recorded = self.ledger.record(session, entry);
         result.and(recorded)
     }
 
@@ -218,16 +237,7 @@ impl Migrator {
                 plan: String::new(),
             };
             let result = self.apply_file(&mut *session, file, &entry, lock);
-            entry.finished_at = now_text();
-            match &result {
-                Ok(()) => entry.state = MigrationState::Applied,
-                Err(error) => {
-                    entry.state = MigrationState::Failed;
-                    entry.error = error.to_string();
-                }
-            }
-            let recorded = self.ledger.record(&mut *session, &entry);
-            result.and(recorded)?;
+            self.record_end(&mut *session, &mut entry, result)?;
             progress.change_done(&change, begun.elapsed());
         }
         Ok(())
@@ -311,11 +321,11 @@ impl Migrator {
             return Err(MigrateError::NothingToUndo { reason: "no migration is applied".into() });
         };
         let changes: Vec<PlannedChange> = serde_json::from_str(&entry.plan).unwrap_or_default();
-        let rebuilds: Vec<&RebuildStep> = changes
+        let rebuilds: Vec<(&PlannedChange, &RebuildStep)> = changes
             .iter()
-            .flat_map(|change| &change.steps)
-            .filter_map(|step| match step {
-                Step::Rebuild(step) => Some(step.as_ref()),
+            .flat_map(|change| change.steps.iter().map(move |step| (change, step)))
+            .filter_map(|(change, step)| match step {
+                Step::Rebuild(step) => Some((change, step.as_ref())),
                 _ => None,
             })
             .collect();
@@ -328,11 +338,14 @@ impl Migrator {
             });
         }
         let mut done = Vec::new();
-        for step in rebuilds {
+        for (change, step) in rebuilds {
             lock.check()?;
             let mut rebuilder =
                 rebuild::Rebuilder { session: &mut *session, ledger: &self.ledger, migration: &entry.id, lock };
             done.push(rebuilder.undo(step, &self.templates)?);
+            if let Some(renames) = &change.renames {
+                done.extend(self.change_views(&mut *session, &renames.reversed())?);
+            }
         }
         entry.state = MigrationState::Undone;
         self.ledger.record(&mut *session, &entry)?;

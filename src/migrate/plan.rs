@@ -102,6 +102,14 @@ pub struct Renames {
     pub columns: Vec<(String, String)>,
 }
 
+impl Renames {
+    /// The way back.
+    pub(super) fn reversed(&self) -> Self {
+        let columns = self.columns.iter().map(|(from, to)| (to.clone(), from.clone())).collect();
+        Self { table: self.table.clone(), columns }
+    }
+}
+
 /// What happens to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -168,21 +176,26 @@ pub struct RebuildStep {
     /// The copy of one partition, for a reader.
     pub copy: String,
     pub exchange: String,
+    /// What follows the exchange at once: views that read renamed columns get the new names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub views: Vec<String>,
     /// Days that the old table is kept; the project's retention where not given.
     pub keep_days: Option<u32>,
 }
 
 impl RebuildStep {
     fn sql(&self) -> Vec<String> {
-        vec![
+        let mut statements = vec![
             self.create.clone(),
             format!("-- for each part of {}:\n{}", self.live.plain(), self.copy),
             format!(
                 "-- count and checksum of every partition are compared, rows that arrived meanwhile are copied\n{}",
                 self.exchange
             ),
-            format!("-- kept for `chpipe migrate undo`\nRENAME TABLE {} TO {}", self.shadow, self.old),
-        ]
+        ];
+        statements.extend(self.views.iter().cloned());
+        statements.push(format!("-- kept for `chpipe migrate undo`\nRENAME TABLE {} TO {}", self.shadow, self.old));
+        statements
     }
 }
 

@@ -28,8 +28,8 @@ pub struct Wanted<'a> {
     pub options: &'a WantedOptions,
     pub templates: &'a Templates,
     pub state_database: &'a str,
-    /// The collection of the Silver bucket, where DDL has to make it.
-    pub named_collection: Option<NamedCollection>,
+    /// The collections of the buckets, where DDL has to make them.
+    pub named_collections: Vec<NamedCollection>,
     /// Objects in which data may be lost.
     pub allow_destructive: &'a [String],
 }
@@ -44,14 +44,21 @@ pub fn make_plan(
     wanted: &Wanted<'_>,
 ) -> Result<Plan, MigrateError> {
     let raw_database = wanted.options.database.as_str();
-    let mut databases = vec![raw_database, wanted.state_database];
-    databases.dedup();
+    let own = wanted.datasets.iter().filter_map(|(_, spec)| spec.database.as_deref());
+    let mut databases: Vec<&str> = Vec::new();
+    for name in [raw_database, wanted.state_database].into_iter().chain(own) {
+        if !databases.contains(&name) {
+            databases.push(name);
+        }
+    }
     let live = Live::read(session, &databases, capabilities)?;
     let mut planner = Planner { session, wanted, live: &live, changes: Vec::new(), notes: Vec::new() };
     for name in &databases {
         planner.database(name)?;
     }
-    planner.named_collection()?;
+    for collection in &wanted.named_collections {
+        planner.named_collection(collection)?;
+    }
 
     let empty = TableSpec::default();
     let mut objects: Vec<(SchemaObject, &TableSpec)> = state::state_tables(wanted.state_database)
@@ -63,7 +70,8 @@ pub fn make_plan(
         if !dataset.has_columns() {
             planner.notes.push(format!(
                 "{} has no file below {} yet: the tables over its files are made with the first one",
-                dataset.name, dataset.prefix
+                dataset.name,
+                dataset.source.prefix()
             ));
         }
         for object in wanted_objects(dataset, spec, wanted.options)? {
@@ -146,8 +154,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn named_collection(&mut self) -> Result<(), MigrateError> {
-        let Some(collection) = &self.wanted.named_collection else { return Ok(()) };
+    fn named_collection(&mut self, collection: &NamedCollection) -> Result<(), MigrateError> {
         if self.live.named_collections.as_ref().is_some_and(|names| names.contains(&collection.name)) {
             return Ok(());
         }
@@ -251,55 +258,38 @@ impl Planner<'_> {
                 _ => None,
             })
             .collect();
-        let views = self.views_after_rename(live, &renames)?;
-        for (view, _) in &views {
-            planned.why.push(format!("the view {} reads a renamed column and is changed with it", view.plain()));
-        }
-        if !renames.is_empty() {
-            planned.renames = Some(Renames { table: table.name.clone(), columns: renames });
-        }
+        let views = self.follow_renames(&mut planned, &table.name, renames)?;
         for group in statement_groups(&alterations) {
             let commands: Vec<String> = group.iter().map(|alteration| alteration.command()).collect();
             planned.steps.push(Step::Sql(self.wanted.templates.alter(&table.name, &commands)?));
             if matches!(group.first(), Some(Alteration::RenameColumn { .. })) {
-                for (view, query) in &views {
-                    // Right after the rename: between the two, every insert into the table fails.
-                    let command = format!("MODIFY QUERY {query}");
-                    planned.steps.push(Step::Sql(self.wanted.templates.alter(view, &[command])?));
-                }
+                // Right after the rename: between the two, every insert into the table fails.
+                planned.steps.extend(views.iter().cloned().map(Step::Sql));
             }
         }
         self.changes.push(planned);
         Ok(())
     }
 
-    /// What the materialized views over a table have to read after renames of its columns.
-    fn views_after_rename(
+    /// Notes the renames of a change, however it makes them. Answers the statements after which the views over the table
+    /// read the new names: they have to follow the rename at once.
+    fn follow_renames(
         &mut self,
-        live: &LiveObject,
-        renames: &[(String, String)],
-    ) -> Result<Vec<(Relation, String)>, MigrateError> {
-        let mut found = Vec::new();
+        planned: &mut PlannedChange,
+        table: &Relation,
+        renames: Vec<(String, String)>,
+    ) -> Result<Vec<String>, MigrateError> {
         if renames.is_empty() {
-            return Ok(found);
+            return Ok(Vec::new());
         }
-        for dependent in &live.dependents {
-            let Some(view) = self.live_view(dependent)? else { continue };
-            if let Some(query) = views::query_after(&view, renames) {
-                found.push((view.name, query));
-            }
+        let renames = Renames { table: table.clone(), columns: renames };
+        let changes = views::that_follow(self.session, self.wanted.templates, &renames)?;
+        for change in &changes {
+            let why = format!("the view {} reads a renamed column and is changed with it", change.view.plain());
+            planned.why.push(why);
         }
-        Ok(found)
-    }
-
-    fn live_view(&mut self, name: &Relation) -> Result<Option<MaterializedView>, MigrateError> {
-        if let Some(object) = self.live.objects.get(name) {
-            return Ok(match &object.object {
-                SchemaObject::MaterializedView(view) => Some(view.clone()),
-                _ => None,
-            });
-        }
-        views::materialized_view(self.session, name)
+        planned.renames = Some(renames);
+        Ok(changes.into_iter().map(|change| change.sql).collect())
     }
 
     fn replace(
@@ -402,11 +392,13 @@ impl Planner<'_> {
         let old = Relation::new(&name.database, format!("{}__chp_old_{stamp}", name.name));
         let mut table = rebuild.table.clone();
         table.name = shadow.clone();
+        let views = self.follow_renames(&mut planned, &name, rebuild.renames.clone())?;
         let templates = self.wanted.templates;
         planned.steps.push(Step::Rebuild(Box::new(RebuildStep {
             create: templates.create_table(&table, false)?,
             copy: templates.copy_partition(&name, &shadow, &columns, Some("_part = {part:String}"))?,
             exchange: templates.exchange(&name, &shadow)?,
+            views,
             keep_days,
             partition_by: rebuild.table.partition_by.clone(),
             live: name,
@@ -442,8 +434,7 @@ impl Planner<'_> {
                 ViewDiff::Same => return Ok(()),
                 ViewDiff::ModifyQuery => {
                     planned.summary.push("~ query".into());
-                    let command = format!("MODIFY QUERY {}", view.query);
-                    planned.steps.push(Step::Sql(templates.alter(&view.name, &[command])?));
+                    planned.steps.push(Step::Sql(views::modify_query(templates, &view.name, &view.query)?));
                 }
                 ViewDiff::Recreate { reason } => {
                     planned.action = Action::Recreate;
@@ -563,8 +554,12 @@ fn created_summary(table: &Table) -> Vec<String> {
 
 fn rebuild_summary(current: &Table, rebuild: &Rebuild) -> Vec<String> {
     let mut lines = Vec::new();
+    for (from, to) in &rebuild.renames {
+        lines.push(Alteration::RenameColumn { from: from.clone(), to: to.clone() }.summary());
+    }
     for column in &rebuild.table.columns {
-        match current.column(&column.name) {
+        let renamed = rebuild.renames.iter().find(|(_, to)| *to == column.name);
+        match current.column(renamed.map_or(&column.name, |(from, _)| from)) {
             None => lines.push(format!("+ column {} {}", column.name, column.kind)),
             Some(old) if old.kind != column.kind => {
                 lines.push(format!("~ column {}: {} -> {}", column.name, old.kind, column.kind));

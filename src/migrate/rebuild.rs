@@ -41,6 +41,10 @@ impl Rebuilder<'_> {
             let _ = self.merges(step, "START");
         }
         copied?;
+        // Until then, every insert into the table fails.
+        for view in &step.views {
+            self.execute(view)?;
+        }
         self.complete(step)
     }
 
@@ -154,6 +158,12 @@ impl Rebuilder<'_> {
                 reason: format!("the old version of {}, {}, is gone", step.live.plain(), step.old.plain()),
             });
         }
+        let message =
+            format!("{} is its old version again; the undone one is kept as {}", step.live.plain(), step.old.plain());
+        // An undo that was killed after its exchange is not to be undone by the next.
+        if self.uuid(&step.old)? == self.journalled(step, "exchange")? {
+            return Ok(message);
+        }
         let count = |this: &mut Self, table: &Relation| -> Result<u64, MigrateError> {
             Ok(rows(this.session, &format!("SELECT count() FROM {table} FINAL"))
                 .or_else(|_| rows(this.session, &format!("SELECT count() FROM {table}")))?
@@ -172,7 +182,7 @@ impl Rebuilder<'_> {
             });
         }
         self.execute(&templates.exchange(&step.live, &step.old)?)?;
-        Ok(format!("{} is its old version again; the undone one is kept as {}", step.live.plain(), step.old.plain()))
+        Ok(message)
     }
 
     fn copy_part(

@@ -1,17 +1,15 @@
-//! The state of the pipeline as metrics, read from the ledgers, the audit trail and the system tables. In: a session;
+//! The state of the warehouse as metrics, read from the ledgers, the audit trail and the system tables. In: a session;
 //! out: a [`Registry`]. What was never made (no migration, no load, another project than F1) is left out, not an error.
+//! What extract and transform did, the lake tells ([`super::of_lake`]).
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::{
     audit::{rows, text},
-    metrics::{Kind, Registry, Sample, SampleValue},
+    metrics::{self, Kind, Registry, Sample, SampleValue},
 };
-use crate::{
-    engine::{EngineError, Session, quote_identifier, quote_string},
-    extract::Durations,
-};
+use crate::engine::{EngineError, Session, quote_identifier, quote_string};
 
 /// Upper bounds of the duration buckets, seconds.
 const BOUNDS: [f64; 12] = [0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0];
@@ -38,8 +36,6 @@ pub struct CollectOptions {
     /// Of the models.
     pub schema: String,
     pub target: String,
-    /// Requests an hour that the API allows.
-    pub quota: u32,
     pub now: DateTime<Utc>,
 }
 
@@ -52,8 +48,10 @@ pub fn collect(session: &mut dyn Session, options: &CollectOptions) -> Result<Re
     let labels = vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("target", options.target.clone())];
     let sample = Sample { labels, value: SampleValue::Number(1.0) };
     collector.registry.add("chpipe_info", Kind::Gauge, "Always 1", vec![sample]);
+    let (name, help) = ("chpipe_warehouse_read_timestamp_seconds", "When these figures were read from the warehouse");
+    collector.registry.number(name, Kind::Gauge, help, options.now.timestamp() as f64);
     collector.runs()?;
-    collector.lake()?;
+    collector.loads()?;
     collector.nodes()?;
     collector.tables()?;
     collector.rounds()?;
@@ -78,9 +76,7 @@ impl Collector<'_> {
     /// A family of numbers: one sample a row, `labels` and `value` being columns.
     fn family(
         &mut self,
-        name: &'static str,
-        kind: Kind,
-        help: &'static str,
+        (name, kind, help): metrics::Name,
         labels: &[&'static str],
         sql: &str,
     ) -> Result<(), EngineError> {
@@ -105,49 +101,33 @@ impl Collector<'_> {
     }
 
     fn runs(&mut self) -> Result<(), EngineError> {
-        let runs = self.state("runs");
+        // Those of extract and transform are the lake's to tell.
+        let runs = format!("{} FINAL WHERE command NOT IN ('extract', 'transform')", self.state("runs"));
+        let labels = ["command", "outcome"];
         self.family(
-            "chpipe_runs_total",
-            Kind::Counter,
-            "Runs by outcome",
-            &["command", "outcome"],
-            &format!("SELECT command, outcome, count() AS value FROM {runs} FINAL GROUP BY 1, 2 ORDER BY 1, 2"),
+            metrics::RUNS,
+            &labels,
+            &format!("SELECT command, outcome, count() AS value FROM {runs} GROUP BY 1, 2 ORDER BY 1, 2"),
         )?;
         self.family(
-            "chpipe_last_run_timestamp_seconds",
-            Kind::Gauge,
-            "When the newest run with that outcome ended",
-            &["command", "outcome"],
+            metrics::LAST_RUN,
+            &labels,
             &format!(
                 "SELECT command, outcome, toUnixTimestamp64Milli(max(finished_at)) / 1000 AS value \
-                 FROM {runs} FINAL GROUP BY 1, 2 ORDER BY 1, 2"
+                 FROM {runs} GROUP BY 1, 2 ORDER BY 1, 2"
             ),
         )?;
         self.family(
-            "chpipe_last_run_duration_seconds",
-            Kind::Gauge,
-            "How long the newest run took",
+            metrics::LAST_RUN_DURATION,
             &["command"],
             &format!(
                 "SELECT command, argMax(toUnixTimestamp64Milli(finished_at) - toUnixTimestamp64Milli(started_at), \
-                 finished_at) / 1000 AS value FROM {runs} FINAL GROUP BY 1 ORDER BY 1"
+                 finished_at) / 1000 AS value FROM {runs} GROUP BY 1 ORDER BY 1"
             ),
         )?;
-        // A quota renews within the hour, so what an older run had left says nothing any more.
-        let sql = format!(
-            "SELECT if(max(finished_at) > toDateTime64({}, 3, 'UTC') - INTERVAL 1 HOUR, \
-             argMax(JSONExtractUInt(record, 'quota_remaining'), finished_at), {}) AS value \
-             FROM {runs} FINAL WHERE command = 'extract' AND JSONHas(record, 'quota_remaining') \
-             AND JSONType(record, 'quota_remaining') != 'Null'",
-            quote_string(&self.options.now.format("%Y-%m-%d %H:%M:%S").to_string()),
-            self.options.quota,
-        );
-        self.family("api_rate_limit_remaining", Kind::Gauge, "API requests left in this hour", &[], &sql)?;
         let migrations = self.state("migrations");
         self.family(
-            "chpipe_migrations",
-            Kind::Gauge,
-            "Migrations in the ledger by state",
+            ("chpipe_migrations", Kind::Gauge, "Migrations in the ledger by state"),
             &["state"],
             &format!(
                 "SELECT if(state = 'started', 'running', toString(state)) AS state, count() AS value \
@@ -156,105 +136,24 @@ impl Collector<'_> {
         )
     }
 
-    fn lake(&mut self) -> Result<(), EngineError> {
-        let events = self.state("events");
+    fn loads(&mut self) -> Result<(), EngineError> {
         let batches = self.raw("batches");
-        self.family(
-            "chpipe_api_requests_total",
-            Kind::Counter,
-            "Requests to the API by outcome",
-            &["endpoint", "outcome"],
-            &format!(
-                "SELECT name AS endpoint, status AS outcome, sum(rows) AS value FROM {events} FINAL \
-                 WHERE event = 'request' GROUP BY 1, 2 ORDER BY 1, 2"
-            ),
-        )?;
-        // Records of earlier versions have no durations.
-        let buckets = Durations::BOUNDS.len() + 1;
-        let sql = format!(
-            "SELECT name AS endpoint, status AS outcome, sum(seconds) AS sum, \
-             sumForEach(JSONExtract(detail, 'counts', 'Array(UInt64)')) AS counts FROM {events} FINAL \
-             WHERE event = 'request' AND JSONLength(detail, 'counts') = {buckets} GROUP BY 1, 2 ORDER BY 1, 2"
-        );
-        let samples = self
-            .rows(&sql)?
-            .iter()
-            .map(|row| Sample {
-                labels: vec![("endpoint", text(row, "endpoint")), ("outcome", text(row, "outcome"))],
-                value: distribution(row, &Durations::BOUNDS),
-            })
-            .collect();
-        self.registry.add(
-            "chpipe_api_request_duration_seconds",
-            Kind::Histogram,
-            "Time of a request to the API, waiting for the quota not included",
-            samples,
-        );
-        for (family, kind, help, column, event) in [
-            ("chpipe_api_seconds_total", Kind::Counter, "Time spent extracting", "seconds", "extract"),
-            ("chpipe_pages_total", Kind::Counter, "Pages written to Bronze", "pages", "extract"),
-            (
-                "chpipe_quarantined_rows_total",
-                Kind::Counter,
-                "Rows that could not be typed",
-                "quarantined",
-                "transform",
-            ),
-        ] {
-            self.family(
-                family,
-                kind,
-                help,
-                &["endpoint"],
-                &format!(
-                    "SELECT name AS endpoint, sum({column}) AS value FROM {events} FINAL WHERE event = '{event}' \
-                     GROUP BY 1 ORDER BY 1"
-                ),
-            )?;
-        }
-        for (family, help, column) in [
-            ("chpipe_rows_total", "Rows written by layer", "rows"),
-            ("chpipe_bytes_total", "Bytes written by layer", "bytes"),
-        ] {
-            let lake = format!(
-                "SELECT if(event = 'extract', 'bronze', 'silver') AS layer, toString(name) AS endpoint, \
-                 sum({column}) AS value FROM {events} FINAL WHERE event IN ('extract', 'transform') GROUP BY 1, 2"
-            );
-            let raw = format!(
+        for (family, column) in [(metrics::ROWS, "rows"), (metrics::BYTES, "bytes")] {
+            let sql = format!(
                 "SELECT 'raw' AS layer, toString(endpoint) AS endpoint, sum({column}) AS value FROM {batches} FINAL \
-                 GROUP BY 1, 2"
+                 GROUP BY 1, 2 ORDER BY 2"
             );
-            let sql = format!("SELECT * FROM ({lake} UNION ALL {raw}) ORDER BY layer, endpoint");
-            self.family(family, Kind::Counter, help, &["layer", "endpoint"], &sql)?;
+            self.family(family, &["layer", "endpoint"], &sql)?;
         }
         let loads = self.state("loads");
         self.family(
-            "chpipe_batches",
-            Kind::Gauge,
-            "Batches by state",
+            metrics::BATCHES,
             &["endpoint", "state"],
             &format!(
                 "SELECT endpoint, state, sum(n) AS value FROM ( \
                    SELECT toString(endpoint) AS endpoint, 'complete' AS state, count() AS n FROM {batches} FINAL GROUP BY 1 \
                    UNION ALL SELECT toString(dataset), 'pending', countIf(state != 'loaded') FROM {loads} FINAL GROUP BY 1 \
-                   UNION ALL SELECT toString(name), 'pending', \
-                     argMax(JSONExtractUInt(detail, 'incomplete') + JSONExtractUInt(detail, 'failed'), started_at) \
-                     FROM {events} FINAL WHERE event IN ('extract', 'transform') GROUP BY event, name \
                  ) GROUP BY 1, 2 ORDER BY 1, 2"
-            ),
-        )?;
-        // A field that the newest transform of the endpoint did not meet is known by now, or gone.
-        self.family(
-            "chpipe_schema_drift_fields",
-            Kind::Gauge,
-            "Fields of the newest transform that the schema does not know",
-            &["endpoint"],
-            &format!(
-                "SELECT newest.name AS endpoint, countIf(drift.kind != '') AS value FROM \
-                 (SELECT name, argMax(run_id, started_at) AS run_id FROM {events} FINAL WHERE event = 'transform' \
-                   AND pages > 0 GROUP BY name) AS newest \
-                 LEFT JOIN (SELECT run_id, name, kind FROM {events} FINAL WHERE event = 'drift') AS drift \
-                 ON drift.run_id = newest.run_id AND drift.name = newest.name GROUP BY 1 ORDER BY 1"
             ),
         )
     }
@@ -292,9 +191,7 @@ impl Collector<'_> {
             samples,
         );
         self.family(
-            "chpipe_node_status",
-            Kind::Gauge,
-            "1 for the status of the node's newest run",
+            ("chpipe_node_status", Kind::Gauge, "1 for the status of the node's newest run"),
             &["node", "resource_type", "status"],
             &format!(
                 "SELECT {NODE} AS node, kind AS resource_type, argMax(status, started_at) AS status, 1 AS value \
@@ -302,9 +199,7 @@ impl Collector<'_> {
             ),
         )?;
         self.family(
-            "chpipe_test_failures",
-            Kind::Gauge,
-            "Failing rows of the test's newest run",
+            ("chpipe_test_failures", Kind::Gauge, "Failing rows of the test's newest run"),
             &["test", "severity"],
             &format!(
                 "SELECT {NODE} AS test, \
@@ -315,9 +210,7 @@ impl Collector<'_> {
             ),
         )?;
         self.family(
-            "chpipe_snapshot_changes_total",
-            Kind::Counter,
-            "Changes that snapshots recorded",
+            ("chpipe_snapshot_changes_total", Kind::Counter, "Changes that snapshots recorded"),
             &["snapshot", "change"],
             &format!(
                 "SELECT {NODE} AS snapshot, pair.1 AS change, \
@@ -336,26 +229,16 @@ impl Collector<'_> {
             quote_string(schema)
         );
         let databases = format!("database IN ({}, {}, 'snapshots')", quote_string(raw_database), quote_string(schema));
-        let events = self.state("events");
-        let stored = format!(
-            "SELECT {layer} AS layer, sum(bytes_on_disk) AS value FROM system.parts WHERE active AND {databases} GROUP BY 1"
-        );
-        // Nothing is deleted from the lake, so what was written is what is there.
-        let written = format!(
-            "SELECT if(event = 'extract', 'bronze', 'silver') AS layer, sum(bytes) AS value FROM {events} FINAL \
-             WHERE event IN ('extract', 'transform') GROUP BY 1"
-        );
         self.family(
-            "chpipe_layer_bytes",
-            Kind::Gauge,
-            "Bytes stored by layer",
+            metrics::LAYER_BYTES,
             &["layer"],
-            &format!("SELECT * FROM ({stored} UNION ALL {written}) ORDER BY layer"),
+            &format!(
+                "SELECT {layer} AS layer, sum(bytes_on_disk) AS value FROM system.parts WHERE active AND {databases} \
+                 GROUP BY 1 ORDER BY 1"
+            ),
         )?;
         self.family(
-            "chpipe_table_rows",
-            Kind::Gauge,
-            "Rows by table",
+            ("chpipe_table_rows", Kind::Gauge, "Rows by table"),
             &["table", "layer"],
             &format!(
                 "SELECT name AS table, {layer} AS layer, total_rows AS value FROM system.tables \
@@ -364,9 +247,7 @@ impl Collector<'_> {
         )?;
         let batches = self.raw("batches");
         self.family(
-            "chpipe_table_last_loaded_timestamp_seconds",
-            Kind::Gauge,
-            "When the newest row of a raw table came",
+            ("chpipe_table_last_loaded_timestamp_seconds", Kind::Gauge, "When the newest row of a raw table came"),
             &["table"],
             &format!(
                 "SELECT concat('raw_', endpoint) AS table, toUnixTimestamp64Milli(max(loaded_at)) / 1000 AS value \
@@ -387,16 +268,12 @@ impl Collector<'_> {
         );
         let labels = ["endpoint", "season", "round"];
         self.family(
-            "chpipe_round_rows",
-            Kind::Gauge,
-            "Rows of the newest loaded round",
+            ("chpipe_round_rows", Kind::Gauge, "Rows of the newest loaded round"),
             &labels,
             &format!("SELECT endpoint, at.1 AS season, at.2 AS round, rows AS value FROM ({newest}) ORDER BY endpoint"),
         )?;
         self.family(
-            "chpipe_round_rows_expected",
-            Kind::Gauge,
-            "Median of the same round in up to five past seasons",
+            ("chpipe_round_rows_expected", Kind::Gauge, "Median of the same round in up to five past seasons"),
             &labels,
             &format!(
                 "SELECT newest.endpoint AS endpoint, newest.at.1 AS season, newest.at.2 AS round, \
@@ -408,9 +285,11 @@ impl Collector<'_> {
         let races = self.raw("raw_races");
         let now = quote_string(&self.options.now.format("%Y-%m-%d").to_string());
         self.family(
-            "chpipe_rounds_missing",
-            Kind::Gauge,
-            "Rounds of the newest season that are over and have no loaded batch",
+            (
+                "chpipe_rounds_missing",
+                Kind::Gauge,
+                "Rounds of the newest season that are over and have no loaded batch",
+            ),
             &["endpoint", "season"],
             &format!(
                 "WITH (SELECT max(season) FROM {races}) AS newest \

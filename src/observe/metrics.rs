@@ -23,6 +23,19 @@ impl Kind {
     }
 }
 
+/// A family's name, kind and help.
+pub type Name = (&'static str, Kind, &'static str);
+
+// The families that the lake and the warehouse share, each with labels of its own.
+pub const RUNS: Name = ("chpipe_runs_total", Kind::Counter, "Runs by outcome");
+pub const LAST_RUN: Name =
+    ("chpipe_last_run_timestamp_seconds", Kind::Gauge, "When the newest run with that outcome ended");
+pub const LAST_RUN_DURATION: Name = ("chpipe_last_run_duration_seconds", Kind::Gauge, "How long the newest run took");
+pub const ROWS: Name = ("chpipe_rows_total", Kind::Counter, "Rows written by layer");
+pub const BYTES: Name = ("chpipe_bytes_total", Kind::Counter, "Bytes written by layer");
+pub const LAYER_BYTES: Name = ("chpipe_layer_bytes", Kind::Gauge, "Bytes stored by layer");
+pub const BATCHES: Name = ("chpipe_batches", Kind::Gauge, "Batches by state");
+
 /// Samples of one name.
 #[derive(Debug, Clone)]
 pub struct Family {
@@ -68,6 +81,16 @@ impl Registry {
     /// Adds a family with one number.
     pub fn number(&mut self, name: &'static str, kind: Kind, help: &'static str, value: f64) {
         self.add(name, kind, help, vec![Sample { labels: Vec::new(), value: SampleValue::Number(value) }]);
+    }
+
+    /// Takes in what another registry has; families of both have the samples of both.
+    pub fn merge(&mut self, other: Self) {
+        for family in other.families {
+            match self.families.iter_mut().find(|known| known.name == family.name) {
+                Some(known) => known.samples.extend(family.samples),
+                None => self.families.push(family),
+            }
+        }
     }
 
     pub fn families(&self) -> &[Family] {

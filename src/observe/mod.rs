@@ -3,6 +3,7 @@
 
 pub mod audit;
 mod collect;
+mod lake_metrics;
 mod log;
 pub mod metrics;
 mod publish;
@@ -13,9 +14,10 @@ use uuid::Uuid;
 
 pub use audit::{Audit, Event, Journal};
 pub use collect::{CollectOptions, collect};
+pub use lake_metrics::of_lake;
 pub use log::{json_line, start_log};
 pub use metrics::Registry;
-pub use publish::{PublishError, publish};
+pub use publish::{Part, PublishError, publish};
 pub use run_record::{Outcome, RunRecord};
 
 /// One run of the binary: dbt's `invocation_id` and `run_started_at`; the run id on every log line and record.

@@ -1,12 +1,15 @@
 //! Sends metrics where `[metrics]` of chpipe.toml says: a file for node_exporter, a Pushgateway, an OTLP receiver. In: a
 //! registry; out: a file or a request. It never retries: the next run sends the whole state again.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 
 use super::Registry;
-use crate::config::MetricsSettings;
+use crate::{config::MetricsSettings, file::write_whole};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -26,18 +29,39 @@ impl PublishError {
     }
 }
 
-/// Sends the registry to every place that is set.
+/// Which of the metrics a registry has. Each part has a place of its own, as sending one replaces what was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// What extract and transform did.
+    Lake,
+    Warehouse,
+}
+
+/// Sends a part of the metrics to every place that is set. Not to be called on a thread of a runtime.
 ///
 /// # Errors
 /// The first place that cannot be reached or refuses.
-pub fn publish(registry: &Registry, settings: &MetricsSettings, started_at: DateTime<Utc>) -> Result<(), PublishError> {
+pub fn publish(
+    registry: &Registry,
+    part: Part,
+    settings: &MetricsSettings,
+    started_at: DateTime<Utc>,
+) -> Result<(), PublishError> {
     if let Some(path) = &settings.textfile {
-        write_file(registry, path).map_err(|source| PublishError::File { path: path.clone(), source })?;
+        let path = match part {
+            Part::Warehouse => path.clone(),
+            Part::Lake => beside(path),
+        };
+        write_file(registry, &path).map_err(|source| PublishError::File { path, source })?;
     }
     if let Some(base) = &settings.pushgateway {
-        let url = format!("{}/metrics/job/chpipe", base.trim_end_matches('/'));
+        let group = match part {
+            Part::Warehouse => "",
+            Part::Lake => "/part/lake",
+        };
+        let url = format!("{}/metrics/job/chpipe{group}", base.trim_end_matches('/'));
         let client = client(&url)?;
-        // PUT replaces all that this job sent before.
+        // PUT replaces all that this group had before.
         let request = client.put(&url).header("content-type", "text/plain; version=0.0.4").body(registry.prometheus());
         send(request, &url)?;
     }
@@ -49,14 +73,20 @@ pub fn publish(registry: &Registry, settings: &MetricsSettings, started_at: Date
     Ok(())
 }
 
-/// node_exporter reads the file at any time, so it appears whole.
-fn write_file(registry: &Registry, path: &PathBuf) -> std::io::Result<()> {
-    if let Some(parent) = path.parent() {
-        fs_err::create_dir_all(parent)?;
+/// `chpipe_lake.prom` beside `chpipe.prom`.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push("_lake");
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
     }
-    let partial = path.with_extension(format!("{}.tmp", std::process::id()));
-    fs_err::write(&partial, registry.prometheus())?;
-    fs_err::rename(&partial, path)
+    path.with_file_name(name)
+}
+
+/// node_exporter reads the file at any time, so it appears whole.
+fn write_file(registry: &Registry, path: &Path) -> std::io::Result<()> {
+    write_whole(path, registry.prometheus())
 }
 
 fn client(url: &str) -> Result<reqwest::Client, PublishError> {

@@ -60,6 +60,16 @@ pub enum Outcome {
     Interrupted,
 }
 
+impl Outcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
 impl RunRecord {
     /// A record of a run that ends now.
     pub fn new(command: &str, invocation: &Invocation, project_dir: &Path) -> Self {

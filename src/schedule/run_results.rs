@@ -6,7 +6,7 @@ use chrono::{SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
 
 use super::NodeResult;
-use crate::{observe::Invocation, project::DBT_VERSION};
+use crate::{file::write_whole, observe::Invocation, project::DBT_VERSION};
 
 /// What an invocation did.
 #[derive(Debug, Clone)]
@@ -75,12 +75,9 @@ pub fn result_json(result: &NodeResult) -> Value {
 /// # Errors
 /// The file cannot be written; an earlier one stays as it was.
 pub fn write_run_results(results: &RunResults<'_>, target_path: &Path) -> std::io::Result<PathBuf> {
-    fs_err::create_dir_all(target_path)?;
     let path = target_path.join("run_results.json");
-    let partial = target_path.join(format!(".run_results.{}.json", results.invocation.id));
     let mut bytes = serde_json::to_vec(&results.json()).map_err(std::io::Error::other)?;
     bytes.push(b'\n');
-    fs_err::write(&partial, bytes)?;
-    fs_err::rename(&partial, &path)?;
+    write_whole(&path, bytes)?;
     Ok(path)
 }

@@ -316,48 +316,6 @@ pub fn rename_in_expression(expression: &str, from: &str, to: &str) -> String {
     out
 }
 
-/// A query with a column renamed in it. Where the column itself is an item of the select list, the item keeps its old
-/// name, since a materialized view fills its target by name.
-pub fn rename_in_query(query: &str, from: &str, to: &str) -> String {
-    let Ok(tokens) = Tokens::of(query) else { return query.to_owned() };
-    let mut out = String::with_capacity(query.len());
-    let mut copied = 0;
-    let mut depth = 0_i32;
-    let mut in_select = false;
-    for (index, token) in tokens.list.iter().enumerate() {
-        let source = token.source(query);
-        match source {
-            "(" | "[" => depth += 1,
-            ")" | "]" => depth -= 1,
-            _ if depth == 0 && token.is_keyword(query, "SELECT") => in_select = true,
-            _ if depth == 0 && token.is_keyword(query, "FROM") => in_select = false,
-            _ => {}
-        }
-        if token.identifier(query).as_deref() != Some(from) {
-            continue;
-        }
-        let previous = index.checked_sub(1).map(|before| tokens.list[before].source(query));
-        let next = tokens.list.get(index + 1).map(|after| after.source(query));
-        // `from(…)` is a function, `AS from` names an output.
-        if next == Some("(") || previous.is_some_and(|word| word.eq_ignore_ascii_case("AS")) {
-            continue;
-        }
-        out.push_str(&query[copied..token.start]);
-        out.push_str(&quote_identifier(to));
-        let whole_item = in_select
-            && depth == 0
-            && previous.is_some_and(|word| word == "," || word.eq_ignore_ascii_case("SELECT") || word == ".")
-            && next.is_none_or(|word| word == "," || word.eq_ignore_ascii_case("FROM"));
-        if whole_item {
-            out.push_str(" AS ");
-            out.push_str(&quote_identifier(from));
-        }
-        copied = token.end;
-    }
-    out.push_str(&query[copied..]);
-    out
-}
-
 /// What is between `open` and the last parenthesis, where they belong together.
 fn enclosed<'a>(text: &'a str, open: &str) -> Option<&'a str> {
     let inner = text.strip_prefix(open)?.strip_suffix(')')?;
@@ -406,14 +364,6 @@ pub(crate) fn split_top_level(text: &str, separator: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_renamed_column_keeps_its_output_name_in_a_view() {
-        assert_eq!(
-            rename_in_query("SELECT old, k AS old2, f(old) FROM t WHERE old > 1", "old", "new"),
-            "SELECT `new` AS `old`, k AS old2, f(`new`) FROM t WHERE `new` > 1"
-        );
-    }
 
     #[test]
     fn keys_split_into_their_parts() {

@@ -153,6 +153,13 @@ impl Texts {
         self.ends.push(self.bytes.len() as u32);
     }
 
+    fn reserve(&mut self, texts: usize) {
+        // An eighth more, as later ones may be longer.
+        let each = self.bytes.len() as f64 * 1.125 / self.len().max(1) as f64;
+        self.bytes.reserve((each * texts as f64) as usize);
+        self.ends.reserve(texts);
+    }
+
     fn get(&self, index: usize) -> &str {
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.bytes[start as usize..self.ends[index] as usize]
@@ -173,10 +180,43 @@ impl Texts {
 struct Pool {
     texts: Texts,
     codes: HashMap<Box<str>, u32, BuildHasherDefault<Fnv>>,
+    /// Texts that were met, each at the place that its bytes choose: found without a hash of all of it.
+    met: Vec<Met>,
 }
+
+/// A text of 8 to 16 bytes: its first and its last eight are all there is, given its length.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Met {
+    start: u64,
+    end: u64,
+    len: usize,
+    code: u32,
+}
+
+/// Places for [`Met`] texts: more than a race has drivers.
+const MET: usize = 128;
 
 impl Pool {
     fn code(&mut self, text: &str) -> u32 {
+        let bytes = text.as_bytes();
+        let (Some(start), Some(end), 8..=16) = (bytes.first_chunk(), bytes.last_chunk(), bytes.len()) else {
+            return self.code_by_hash(text);
+        };
+        let (start, end, len) = (u64::from_le_bytes(*start), u64::from_le_bytes(*end), bytes.len());
+        // Ids differ in any of their bytes; a product carries all of them to its top.
+        let place = ((start ^ end.rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 57) as usize;
+        match self.met.get(place) {
+            Some(met) if (met.start, met.end, met.len) == (start, end, len) => met.code,
+            _ => {
+                let code = self.code_by_hash(text);
+                self.met.resize(MET, Met::default());
+                self.met[place] = Met { start, end, len, code };
+                code
+            }
+        }
+    }
+
+    fn code_by_hash(&mut self, text: &str) -> u32 {
         if let Some(&code) = self.codes.get(text) {
             return code;
         }
@@ -233,6 +273,22 @@ impl Column {
             ColumnType::ListUtf8 => Data::List { ends: Vec::new(), texts: Texts::default() },
         };
         Self { data, valid: spec.nullable.then(Vec::new), expected }
+    }
+
+    /// Makes room for `rows` more rows like those that are there.
+    pub(super) fn reserve(&mut self, rows: usize) {
+        match &mut self.data {
+            Data::Int16(values) => values.reserve(rows),
+            Data::Int32(values) | Data::Date32(values) => values.reserve(rows),
+            Data::Int64(values) => values.reserve(rows),
+            Data::Float64(values) => values.reserve(rows),
+            Data::Text(texts) => texts.reserve(rows),
+            Data::Interned { codes, .. } => codes.reserve(rows),
+            Data::List { ends, .. } => ends.reserve(rows),
+        }
+        if let Some(valid) = &mut self.valid {
+            valid.reserve(rows);
+        }
     }
 
     /// Appends the value `times` times; nothing is appended where it is none.
@@ -430,9 +486,11 @@ pub(super) fn optional_texts<'a>(texts: impl Iterator<Item = Option<&'a str>>) -
     Arc::new(texts.collect::<StringArray>())
 }
 
-fn strings<'a>(texts: impl Iterator<Item = &'a str>, nulls: Option<NullBuffer>) -> StringArray {
-    let mut bytes = Vec::new();
-    let mut offsets = vec![0i32];
+fn strings<'a>(texts: impl Iterator<Item = &'a str> + Clone, nulls: Option<NullBuffer>) -> StringArray {
+    let (count, length) = texts.clone().fold((0, 0), |(count, length), text| (count + 1, length + text.len()));
+    let mut bytes = Vec::with_capacity(length);
+    let mut offsets = Vec::with_capacity(count + 1);
+    offsets.push(0i32);
     for text in texts {
         bytes.extend_from_slice(text.as_bytes());
         offsets.push(bytes.len() as i32);

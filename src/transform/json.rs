@@ -149,32 +149,52 @@ impl<'a> Scanner<'a> {
         self.more(b']', first)
     }
 
-    /// A text, borrowed where it has no escapes.
+    /// A text without escapes; nothing is consumed but white space where there is none.
+    ///
+    /// It answers in two registers: the larger answer of [`Scanner::string`] goes through memory, which costs more than
+    /// the scan of a short text.
     #[inline]
-    pub(super) fn string(&mut self) -> Result<Cow<'a, str>, SyntaxError> {
+    pub(super) fn plain_string(&mut self) -> Option<&'a str> {
         self.space();
-        self.expect(b'"', "a text was expected")?;
-        let start = self.position;
         let bytes = self.text.as_bytes();
-        // Eight bytes at a time, up to those with one that ends the text or needs a closer look.
-        while let Some(chunk) = bytes.get(self.position..).and_then(<[u8]>::first_chunk) {
+        if self.byte() != Some(b'"') {
+            return None;
+        }
+        let start = self.position + 1;
+        let mut end = start;
+        while let Some(chunk) = bytes.get(end..).and_then(<[u8]>::first_chunk) {
             match special(u64::from_le_bytes(*chunk)) {
-                0 => self.position += 8,
+                0 => end += 8,
                 mask => {
-                    self.position += mask.trailing_zeros() as usize / 8;
+                    end += mask.trailing_zeros() as usize / 8;
                     break;
                 }
             }
         }
+        // The last bytes of a document are no chunk.
+        while bytes.get(end).is_some_and(|&byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+            end += 1;
+        }
+        if bytes.get(end) != Some(&b'"') {
+            return None;
+        }
+        self.position = end + 1;
+        Some(&self.text[start..end])
+    }
+
+    /// A text, borrowed where it has no escapes.
+    pub(super) fn string(&mut self) -> Result<Cow<'a, str>, SyntaxError> {
+        if let Some(text) = self.plain_string() {
+            return Ok(Cow::Borrowed(text));
+        }
+        self.expect(b'"', "a text was expected")?;
+        let start = self.position;
+        let bytes = self.text.as_bytes();
         loop {
             match bytes.get(self.position) {
-                Some(b'"') => {
-                    let text = &self.text[start..self.position];
-                    self.position += 1;
-                    return Ok(Cow::Borrowed(text));
-                }
                 Some(b'\\') => return self.escaped(start).map(Cow::Owned),
                 Some(0..0x20) => return Err(self.error("a control character in a text")),
+                // The quote cannot be here: the text would have been plain.
                 Some(_) => self.position += 1,
                 None => return Err(self.error("the document ends within a text")),
             }

@@ -131,6 +131,7 @@ impl<'s> Rows<'s> {
             shape,
             scanner: Scanner::new(text),
             slots,
+            rare: Vec::new(),
             spans: Vec::new(),
             enclosing_extras: Vec::new(),
             info: PageInfo::default(),
@@ -140,6 +141,11 @@ impl<'s> Rows<'s> {
         let info = parser.info;
         self.pages.push((first_row, info.offset));
         Ok(info)
+    }
+
+    /// Makes room for `rows` more rows: what a batch's later pages will probably bring.
+    pub fn reserve(&mut self, rows: usize) {
+        self.columns.iter_mut().for_each(|column| column.reserve(rows));
     }
 
     /// Rows that passed, duplicates included.
@@ -172,33 +178,52 @@ impl<'s> Rows<'s> {
     }
 }
 
-/// A value of a slot.
-#[derive(Debug, Clone)]
+/// A value of a slot. Copied as it is: a larger one, or one to be dropped, would be put together somewhere else first.
+#[derive(Debug, Clone, Copy)]
 enum Value<'a> {
     Missing,
     Null,
-    Text(Cow<'a, str>),
+    Text(&'a str),
+    /// Index of a [`Rare`].
+    Rare(usize),
+}
+
+/// A value that has to be built.
+#[derive(Debug)]
+enum Rare<'a> {
+    /// A text that was written with escapes.
+    Unescaped(String),
     List(Vec<Cow<'a, str>>),
 }
 
-impl Value<'_> {
-    fn text(&self) -> Option<&str> {
+impl<'a> Value<'a> {
+    fn text<'v>(self, rare: &'v [Rare<'a>]) -> Option<&'v str>
+    where
+        'a: 'v,
+    {
         match self {
             Self::Text(text) => Some(text),
-            _ => None,
+            Self::Rare(index) => match &rare[index] {
+                Rare::Unescaped(text) => Some(text),
+                Rare::List(_) => None,
+            },
+            Self::Missing | Self::Null => None,
         }
     }
 
-    fn is_some(&self) -> bool {
-        matches!(self, Self::Text(_) | Self::List(_))
+    fn is_some(self) -> bool {
+        matches!(self, Self::Text(_) | Self::Rare(_))
     }
 
     /// As a person would read it.
-    fn shown(&self) -> Option<String> {
+    fn shown(self, rare: &[Rare<'a>]) -> Option<String> {
         match self {
             Self::Missing | Self::Null => None,
-            Self::Text(text) => Some(text.to_string()),
-            Self::List(items) => Some(items.join(", ")),
+            Self::Text(text) => Some(text.to_owned()),
+            Self::Rare(index) => Some(match &rare[index] {
+                Rare::Unescaped(text) => text.clone(),
+                Rare::List(items) => items.join(", "),
+            }),
         }
     }
 }
@@ -232,6 +257,8 @@ struct PageParser<'r, 's, 'a> {
     scanner: Scanner<'a>,
     /// Values of the object that is open in each list.
     slots: Vec<Vec<Value<'a>>>,
+    /// What [`Value::Rare`] means, of the whole page.
+    rare: Vec<Rare<'a>>,
     /// Where each row stands that is not yet complete: its enclosing objects are still open.
     spans: Vec<(u32, u32)>,
     /// Unknown fields of enclosing objects that are still open: level, path, JSON.
@@ -366,18 +393,13 @@ impl<'a> PageParser<'_, '_, 'a> {
     fn value(&mut self, key: &str, node: &Node, list: usize, place: &Place<'_>) -> Result<(), PageError> {
         match node {
             Node::Known => Ok(self.scanner.skip()?),
-            Node::Text(slot) => {
-                let value = match self.scanner.kind()? {
-                    Kind::String => Value::Text(self.scanner.string()?),
-                    Kind::Null => {
-                        self.scanner.null()?;
-                        Value::Null
-                    }
-                    found => return Err(self.wrong_type("a text", found, key, place)),
-                };
-                self.slots[list][*slot] = value;
-                Ok(())
-            }
+            Node::Text(slot) => match self.scanner.plain_string() {
+                Some(text) => {
+                    self.slots[list][*slot] = Value::Text(text);
+                    Ok(())
+                }
+                None => self.odd_text(*slot, key, list, place),
+            },
             Node::Object(fields) => match self.scanner.kind()? {
                 Kind::Null => Ok(self.scanner.null()?),
                 Kind::Object => self.object(fields, list, &Place { around: Some(place), name: key, suffix: "" }),
@@ -386,6 +408,29 @@ impl<'a> PageParser<'_, '_, 'a> {
             Node::Items(fields) => self.items(fields, key, list, place),
             Node::Rows(level, fields) => self.list(*level, fields, key, place),
         }
+    }
+
+    /// A text's place with anything but a plain text.
+    #[cold]
+    fn odd_text(&mut self, slot: usize, key: &str, list: usize, place: &Place<'_>) -> Result<(), PageError> {
+        let value = match self.scanner.kind()? {
+            Kind::String => match self.scanner.string()? {
+                Cow::Borrowed(text) => Value::Text(text),
+                Cow::Owned(text) => self.keep(Rare::Unescaped(text)),
+            },
+            Kind::Null => {
+                self.scanner.null()?;
+                Value::Null
+            }
+            found => return Err(self.wrong_type("a text", found, key, place)),
+        };
+        self.slots[list][slot] = value;
+        Ok(())
+    }
+
+    fn keep(&mut self, value: Rare<'a>) -> Value<'a> {
+        self.rare.push(value);
+        Value::Rare(self.rare.len() - 1)
     }
 
     /// A list on the way to the rows.
@@ -455,7 +500,7 @@ impl<'a> PageParser<'_, '_, 'a> {
         let shape = self.shape;
         for (path, value) in shape.slots[level].iter().zip(&self.slots[level]) {
             for refused in &mut self.rows.refused[before.refused..] {
-                refused.context.insert(shape.qualified(level, path), value.shown());
+                refused.context.insert(shape.qualified(level, path), value.shown(&self.rare));
             }
         }
     }
@@ -473,16 +518,22 @@ impl<'a> PageParser<'_, '_, 'a> {
                 [slot] => *slot,
                 several => several.iter().copied().find(|&slot| slots[slot].is_some()).unwrap_or(several[0]),
             };
-            let value = &slots[slot];
+            let value = slots[slot];
+            let list_of = |index: usize| match &self.rare[index] {
+                Rare::List(items) => Some(items),
+                Rare::Unescaped(_) => None,
+            };
             let pushed = match value {
-                Value::List(items) => column.push_list(spec, Some(items.iter().map(Cow::as_ref)), times),
-                _ => column.push(spec, value.text(), times),
+                Value::Rare(index) if let Some(items) = list_of(index) => {
+                    column.push_list(spec, Some(items.iter().map(Cow::as_ref)), times)
+                }
+                _ => column.push(spec, value.text(&self.rare), times),
             };
             if let Err(reason) = pushed {
                 reasons.push(Reason {
                     column: spec.name.clone(),
                     path: shape.qualified(list, &shape.slots[list][slot]),
-                    value: value.shown(),
+                    value: value.shown(&self.rare),
                     reason,
                 });
             }
@@ -516,13 +567,13 @@ impl<'a> PageParser<'_, '_, 'a> {
             for (items, &slot) in lists.iter_mut().zip(&slots) {
                 // An item without the field is an empty text, which the column refuses.
                 match std::mem::replace(&mut self.slots[list][slot], Value::Missing) {
-                    Value::Text(text) => items.push(text),
-                    _ => items.push(Cow::Borrowed("")),
+                    Value::Text(text) => items.push(Cow::Borrowed(text)),
+                    value => items.push(Cow::Owned(value.text(&self.rare).unwrap_or_default().to_owned())),
                 }
             }
         }
         for (items, slot) in lists.into_iter().zip(slots) {
-            self.slots[list][slot] = Value::List(items);
+            self.slots[list][slot] = self.keep(Rare::List(items));
         }
         Ok(())
     }
@@ -559,6 +610,7 @@ impl<'a> PageParser<'_, '_, 'a> {
         }
     }
 
+    #[cold]
     fn wrong_type(&mut self, expected: &'static str, found: Kind, key: &str, place: &Place<'_>) -> PageError {
         match self.scanner.raw() {
             Ok(json) => PageError::Type {

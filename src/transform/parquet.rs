@@ -18,6 +18,9 @@ use super::shape::Shape;
 /// Rows a row group: a round's laps fit into one.
 const ROW_GROUP_ROWS: usize = 1_000_000;
 
+/// Columns with fewer rows have no dictionary: its page would cost more than it saves.
+const DICTIONARY_ROWS: usize = 256;
+
 /// Where a Parquet object came from; written into its metadata under `chpipe.*`.
 #[derive(Debug, Clone, Default)]
 pub struct Provenance {
@@ -61,7 +64,8 @@ pub(super) fn write(shape: &Shape, rows: &RecordBatch, provenance: &Provenance) 
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_sorting_columns(Some(sorting))
         .set_key_value_metadata(Some(provenance.metadata(shape)));
-    for column in shape.columns.iter().filter(|column| !column.is_repetitive()) {
+    let is_small = rows.num_rows() < DICTIONARY_ROWS;
+    for column in shape.columns.iter().filter(|column| is_small || !column.is_repetitive()) {
         // A dictionary of values that hardly repeat costs time and space.
         properties = properties.set_column_dictionary_enabled(ColumnPath::from(column.name.as_str()), false);
     }

@@ -22,7 +22,9 @@ use crate::{
     extract::{Endpoints, ExtractError, Metadata, RoundSelector, Selectors},
     lake::{
         Bucket, Lake, LakeError, PutMode,
-        layout::{BatchId, BronzeFile, BronzeKey, Partition, QuarantineKey, SilverKey, endpoint_prefix},
+        layout::{
+            BatchId, BronzeFile, BronzeKey, Partition, QuarantineKey, SilverKey, endpoint_prefix, quarantine_prefix,
+        },
     },
 };
 
@@ -129,6 +131,8 @@ pub struct Plan {
     pub batches: Vec<BronzeBatch>,
     /// By endpoint: batches whose Silver object is there.
     pub skipped: IndexMap<String, u64>,
+    /// Keys of what was refused earlier.
+    quarantined: HashSet<String>,
 }
 
 /// Told of every batch as it ends.
@@ -152,9 +156,12 @@ impl Transform {
     /// # Errors
     /// The lake cannot be listed.
     pub async fn plan(&self) -> Result<Plan, TransformError> {
-        let mut plan = Plan { batches: Vec::new(), skipped: IndexMap::new() };
+        let mut plan = Plan { batches: Vec::new(), skipped: IndexMap::new(), quarantined: HashSet::new() };
         for endpoint in self.shapes.keys() {
             let (mut found, done) = futures::try_join!(self.bronze_batches(endpoint), self.silver_batches(endpoint))?;
+            if !found.is_empty() {
+                plan.quarantined.extend(self.lake.silver.list_keys(&quarantine_prefix(endpoint)).await?);
+            }
             self.select(&mut found);
             let before = found.len();
             if !self.options.force {
@@ -182,18 +189,19 @@ impl Transform {
         for (endpoint, skipped) in plan.skipped {
             report.endpoints.entry(endpoint).or_default().skipped += skipped;
         }
-        let written = Arc::new(AtomicU64::new(0));
+        let (written, quarantined) = (Arc::new(AtomicU64::new(0)), Arc::new(plan.quarantined));
         let mut drift: BTreeMap<(String, String), Drift> = BTreeMap::new();
         let mut failures: Vec<(BronzeBatch, TransformError)> = Vec::new();
         let mut interrupted = false;
         let tasks = stream::iter(plan.batches).map(|batch| {
             let (stage, progress, written) = (Arc::clone(self), Arc::clone(&progress), Arc::clone(&written));
+            let quarantined = Arc::clone(&quarantined);
             // A task of its own: parsing and encoding then use every core.
             tokio::spawn(async move {
                 if progress.interrupted() {
                     return (batch, None);
                 }
-                let outcome = stage.batch(&batch).await;
+                let outcome = stage.batch(&batch, &quarantined).await;
                 if matches!(outcome, Ok(Outcome::Written(_))) {
                     written.fetch_add(1, Ordering::Relaxed);
                 }
@@ -250,7 +258,7 @@ impl Transform {
     }
 
     /// One batch: read, parse, check, write.
-    async fn batch(&self, batch: &BronzeBatch) -> Result<Outcome, TransformError> {
+    async fn batch(&self, batch: &BronzeBatch, quarantined: &HashSet<String>) -> Result<Outcome, TransformError> {
         let started = Instant::now();
         let name = batch.partition.batch_prefix(batch.batch_id);
         let shape = &self.shapes[batch.partition.endpoint()];
@@ -278,6 +286,9 @@ impl Transform {
                 key: key.clone(),
                 source,
             })?;
+            if provenance.source_urls.is_empty() {
+                rows.reserve(info.rows as usize * (batch.files.len() - 1));
+            }
             let metadata = check_envelope(batch, file, &key, &info)?;
             if metadata.total_pages as usize != batch.files.len() {
                 return Ok(Outcome::Incomplete);
@@ -292,7 +303,7 @@ impl Transform {
         if refused > 0 || !table.conflicts.is_empty() {
             let lines = quarantine_lines(batch, &table.refused, &table.conflicts);
             self.lake.silver.put(&quarantine_key, Bytes::from(lines), PutMode::Overwrite).await?;
-        } else if self.options.force {
+        } else if quarantined.contains(&quarantine_key) {
             // What was refused once may pass today.
             self.lake.silver.delete(&quarantine_key).await?;
         }
@@ -327,9 +338,7 @@ impl Transform {
     /// The batches of an endpoint that have at least their first page, by partition and batch_id.
     async fn bronze_batches(&self, endpoint: &str) -> Result<Vec<BronzeBatch>, TransformError> {
         let keys = list(self.lake.bronze.as_ref(), endpoint, &self.options.selectors).await?;
-        // What is not a page (the marker of a batch that was started over) is none of ours.
-        let keys = keys.iter().filter_map(|key| key.parse::<BronzeKey>().ok());
-        Ok(group(keys))
+        Ok(group(&keys))
     }
 
     async fn silver_batches(&self, endpoint: &str) -> Result<HashSet<(Partition, BatchId)>, TransformError> {
@@ -422,17 +431,25 @@ async fn list(bucket: &dyn Bucket, endpoint: &str, selectors: &Selectors) -> Res
     Ok(keys)
 }
 
-/// Keys to batches with their files in page order.
-fn group(keys: impl Iterator<Item = BronzeKey>) -> Vec<BronzeBatch> {
-    let mut batches: BTreeMap<(Partition, BatchId), Vec<BronzeFile>> = BTreeMap::new();
-    for key in keys {
-        batches.entry((key.partition, key.batch_id)).or_default().push(key.file);
-    }
-    let batches = batches.into_iter().map(|((partition, batch_id), mut files)| {
+/// Keys to batches with their files in page order. What is not a page (the marker of a batch that was started over) is none
+/// of ours.
+fn group(keys: &[String]) -> Vec<BronzeBatch> {
+    let mut batches: Vec<BronzeBatch> = Vec::new();
+    // Keys of one batch follow each other, and only their last part differs.
+    for of_batch in keys.chunk_by(|a, b| folder(a) == folder(b)) {
+        let Some(key) = of_batch.iter().find_map(|key| key.parse::<BronzeKey>().ok()) else { continue };
+        let names = of_batch.iter().filter_map(|key| BronzeFile::from_name(&key[folder(key).len()..]));
+        let mut files: Vec<BronzeFile> = names.collect();
         files.sort_unstable();
-        BronzeBatch { partition, batch_id, files }
-    });
-    batches.collect()
+        batches.push(BronzeBatch { partition: key.partition, batch_id: key.batch_id, files });
+    }
+    batches.sort_unstable_by(|a, b| (&a.partition, a.batch_id).cmp(&(&b.partition, b.batch_id)));
+    batches
+}
+
+/// A key without its last part.
+fn folder(key: &str) -> &str {
+    &key[..key.rfind('/').map_or(0, |slash| slash + 1)]
 }
 
 /// The page's own account of itself must agree with its key.

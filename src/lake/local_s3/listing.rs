@@ -92,8 +92,8 @@ fn rolled_up<'a>(key: &'a str, query: &Query) -> Option<&'a str> {
     Some(&key[..query.prefix.len() + position + delimiter.len()])
 }
 
-/// Percent-encodes a key for `encoding-type=url`.
-pub(super) fn encode(key: &str) -> String {
+/// Percent-encodes a key as S3 does: in a URL's path, and in a listing with `encoding-type=url`.
+pub(in crate::lake) fn encode(key: &str) -> String {
     let mut out = String::with_capacity(key.len());
     for byte in key.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'/') {

@@ -22,6 +22,8 @@ use s3s::{
 };
 use tokio::runtime::Runtime;
 
+pub(super) use listing::encode;
+
 use super::{BucketAccess, LakeError, directory::hex};
 use crate::config::Secret;
 
