@@ -21,19 +21,19 @@ profile: matrix
 vars: {phase: first}
 models: {matrix: {+order_by: id, +persist_docs: {relation: true, columns: true}}}
 on-run-start:
-  - "create table if not exists matrix.src (id UInt32, day Date, n UInt8, v String) engine = MergeTree order by id"
-  - "insert into matrix.src select number, toDate('2024-01-01') + number, 1, 'first' from numbers(2) where (select count() from matrix.src) = 0"
-  - "insert into matrix.src select number, toDate('2024-01-01') + number, 2, 'second' from numbers(1, 2) where '{{ var('phase') }}' = 'second' and 2 not in (select n from matrix.src)"
-  - "insert into matrix.src select number, toDate('2024-01-01') + number, 3, 'third' from numbers(2, 2) where '{{ var('phase') }}' = 'columns' and 3 not in (select n from matrix.src)"
+  - "create table if not exists matrix.src (id UInt32, day Date, n UInt8, v String, at DateTime('UTC') default toDateTime(day, 'UTC')) engine = MergeTree order by id"
+  - "insert into matrix.src (id, day, n, v) select number, toDate('2024-01-01') + number, 1, 'first' from numbers(2) where (select count() from matrix.src) = 0"
+  - "insert into matrix.src (id, day, n, v) select number, toDate('2024-01-01') + number, 2, 'second' from numbers(1, 2) where '{{ var('phase') }}' = 'second' and 2 not in (select n from matrix.src)"
+  - "insert into matrix.src (id, day, n, v) select number, toDate('2024-01-01') + number, 3, 'third' from numbers(2, 2) where '{{ var('phase') }}' = 'columns' and 3 not in (select n from matrix.src)"
 "#,
         )
         .file("chpipe.toml", "[lake]\npath = \"lake\"\n")
-        .file("lake/silver/words/a.csv", "1,\"one\"\n2,\"two\"\n")
+        .file("lake/silver/words/a.jsonl", "{\"id\": 1, \"name\": \"one\", \"extra\": 10}\n{\"id\": 2, \"name\": \"two\"}\n")
         .file(
             "profiles.yml",
             &format!("matrix:\n  target: dev\n  outputs:\n    dev: {{type: clickhouse, driver: embedded, path: warehouse, schema: matrix, threads: {threads}}}\n"),
         )
-        .file("models/sources.yml", "sources: [{name: matrix, schema: matrix, tables: [{name: src, config: {event_time: day}}]}]\n")
+        .file("models/sources.yml", "sources: [{name: matrix, schema: matrix, tables: [{name: src, config: {event_time: at}}]}]\n")
         .file(
             "macros/body.sql",
             r"{% macro extra(expression='toInt64(id) * 10') %}{% if var('phase') in ('columns', 'fail', 'anew') %}, {{ expression }} as extra{% endif %}{% endmacro %}
@@ -56,7 +56,7 @@ union all select 9, toDate('2024-02-01'), 9, toString(throwIf(number = 2, 'in th
         )
         .file(
             "models/an_s3.sql",
-            "{{ config(materialized='s3', named_collection='silver', path=later('words/*.csv', 'words/a.csv'), format='CSV') }}\nselect 1::Int32 as id, '' as name{{ extra('0::Int64') }}{{ broken() }}\n",
+            "{{ config(materialized='s3', named_collection='silver', path=later('words/*.jsonl', 'words/a.jsonl'), format='JSONEachRow') }}\nselect 1::Int32 as id, '' as name{{ extra('0::Int64') }}{{ broken() }}\n",
         )
         .file(
             "models/a_dictionary.sql",
@@ -68,7 +68,7 @@ union all select 9, toDate('2024-02-01'), 9, toString(throwIf(number = 2, 'in th
         )
         .file(
             "models/a_target.sql",
-            "{{ config(materialized='table', mv_on_schema_change='append_new_columns') }}\nselect id, v{{ extra() }}{{ broken() }} from {{ source('matrix', 'src') }} where 0\n",
+            "{{ config(materialized='table', mv_on_schema_change='append_new_columns', ttl=later(none, 'toDate(id) + INTERVAL 90 YEAR')) }}\nselect id, v{{ extra() }}{{ broken() }} from {{ source('matrix', 'src') }} where 0\n",
         )
         .file(
             "models/a_feeding_view.sql",
@@ -92,14 +92,20 @@ union all select 9, toDate('2024-02-01'), 9, toString(throwIf(number = 2, 'in th
         ("appended", "incremental_strategy='append', on_schema_change='append_new_columns'"),
         ("replaced", "incremental_strategy='delete_insert', unique_key='id', on_schema_change='sync_all_columns'"),
         ("rewritten", "incremental_strategy='legacy', unique_key=['id', 'day'], on_schema_change='ignore'"),
-        ("partitioned", "incremental_strategy='insert_overwrite', partition_by='day', on_schema_change='append_new_columns'"),
-        ("daily", "incremental_strategy='microbatch', event_time='day', batch_size='day', begin='2024-01-01', on_schema_change='append_new_columns'"),
+        (
+            "partitioned",
+            "incremental_strategy='insert_overwrite', partition_by='day', on_schema_change='append_new_columns'",
+        ),
+        (
+            "daily",
+            "incremental_strategy='microbatch', event_time='at', batch_size='day', begin='2024-01-01', on_schema_change='append_new_columns'",
+        ),
     ] {
         project.write(
             &format!("models/{name}.sql"),
             &format!(
                 "{{{{ config(materialized='incremental', {config}, ttl=later(none, 'day + INTERVAL 90 YEAR'), indexes=later([], [{{'name': 'i', 'definition': 'v TYPE set(9) GRANULARITY 1'}}]), settings=later({{}}, {{'min_bytes_for_wide_part': 1000}})) }}}}\n{}\n",
-                if name == "daily" { "select id, day, n, v{{ extra() }} from {{ source('matrix', 'src') }}" } else { "{{ body() }}" }
+                if name == "daily" { "select id, day, n, v, at{{ extra() }} from {{ source('matrix', 'src') }}" } else { "{{ body() }}" }
             ),
         );
     }
@@ -152,9 +158,8 @@ fn state(project: &Project) -> String {
         project,
         "select name, replaceAll(create_table_query, '\\n', ' ') from system.tables where database = 'matrix' order by name",
     );
-    let rows = each(&|name| {
-        format!("select '{name}', (select arraySort(groupArray(toString(tuple(*)))) from matrix.{name})")
-    });
+    let rows =
+        each(&|name| format!("select '{name}', (select arraySort(groupArray(toString(tuple(*)))) from matrix.{name})"));
     format!("{}\n\n{}\n", ddl.join("\n"), rows.join("\n"))
 }
 

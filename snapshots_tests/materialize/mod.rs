@@ -2,6 +2,8 @@
 
 #[cfg(debug_assertions)]
 mod kill;
+#[cfg(debug_assertions)]
+mod matrix;
 mod node;
 mod project;
 mod relations;

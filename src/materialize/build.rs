@@ -64,6 +64,19 @@ pub fn insert_query(
     Ok(adapter.execute_with(&sql, &options)?)
 }
 
+/// What was done to fill a temporary relation; where it failed, the relation is gone again. A connection that is gone too
+/// leaves it to the next run.
+pub(super) fn or_drop<R>(
+    adapter: &mut Adapter,
+    temporary: &Relation,
+    result: Result<R, MaterializeError>,
+) -> Result<R, MaterializeError> {
+    if result.is_err() {
+        let _ = adapter.drop_relation(temporary);
+    }
+    result
+}
+
 /// The columns of the model's query, checked against its contract where it has one.
 pub(super) fn query_columns(model: &Model<'_>, adapter: &mut Adapter) -> Result<Vec<ColumnInfo>, MaterializeError> {
     let settings = settings_list(model.config().query_settings());
@@ -102,8 +115,8 @@ pub(super) fn build_aside(
         let names: Vec<String> = columns.into_iter().map(|column| column.name).collect();
         let settings = settings_list(model.config().query_settings());
         let query = ordered_query(model, &names);
-        let summary = insert_query(adapter, &aside, &names, &query, &settings)?;
-        rows = summary.written_rows;
+        let filled = insert_query(adapter, &aside, &names, &query, &settings);
+        rows = or_drop(adapter, &aside, filled)?.written_rows;
     }
     Ok((aside, rows))
 }

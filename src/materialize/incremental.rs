@@ -262,7 +262,8 @@ fn collect(
     adapter.run_ddl("materialize/create_table_as.sql", values)?;
     let (columns, query) = shared_columns(model, adapter, existing, wanted)?;
     let settings = settings_list(model.config().query_settings());
-    insert_query(adapter, &collecting, &columns, &query, &settings)?;
+    let filled = insert_query(adapter, &collecting, &columns, &query, &settings);
+    build::or_drop(adapter, &collecting, filled)?;
     adapter.rename(&[(&collecting, &complete)])?;
     Ok(complete)
 }

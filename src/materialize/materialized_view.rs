@@ -13,11 +13,12 @@ use serde_json::{Value, json};
 use super::{
     Materialization, MaterializeError, Model, Outcome, TableSpec, build,
     build::{create_table, insert_query, temporary_relation},
+    in_place,
     incremental::{copy_rows, link_partitions, move_partitions, takes_partitions},
     schema_change, view,
 };
 use crate::{
-    adapter::{Adapter, RelationInfo, settings_list},
+    adapter::{Adapter, AdapterError, RelationInfo, settings_list},
     engine::quote_string,
     interrupt::interrupted,
     project::{Relation, RelationKind},
@@ -280,6 +281,7 @@ fn into_own_target(model: &Model<'_>, adapter: &mut Adapter) -> Result<Outcome, 
             let columns = target_columns(model, adapter, &views)?;
             let policy = model.config().on_schema_change();
             outcome.notes = schema_change::apply(model, adapter, &existing, &columns, "on_schema_change", policy)?;
+            outcome.notes.extend(in_place::apply(model, adapter, &existing)?);
             for query in &views.queries {
                 let relation = views.relation(&target, query);
                 match adapter.relation(&relation)? {
@@ -344,6 +346,9 @@ const SWITCHING: &str = "switching";
 /// Ends the name of a complete table of rows for another model's table.
 const COMPLETE: &str = "complete";
 
+/// Ends the name of the table that is there while merges are stopped; its comment says of which tables.
+const MERGES: &str = "merges";
+
 /// A part of a source.
 type Part = (Relation, String);
 
@@ -384,13 +389,51 @@ fn put_rows(adapter: &mut Adapter, target: &RelationInfo, from: &Relation) -> Re
     Ok(())
 }
 
+/// An empty table of the invocation's own whose being there, and whose comment, tell the next one something.
+fn make_note(adapter: &mut Adapter, note: &Relation, comment: &str) -> Result<(), MaterializeError> {
+    adapter.drop_relation(note)?;
+    let cluster = adapter.on_cluster();
+    adapter.execute(&format!("CREATE TABLE {note}{cluster} (note UInt8) ENGINE = Memory COMMENT {comment}"))?;
+    Ok(())
+}
+
+/// Whether a leftover is the note of a process that ended while it had merges stopped.
+pub fn has_merges_stopped(leftover: &Relation) -> bool {
+    leftover.identifier.ends_with(MERGES)
+}
+
+/// Starts the merges that a process stopped which has ended since: a server keeps them stopped until it is told otherwise.
+///
+/// # Errors
+/// The warehouse cannot be asked, or the note cannot be dropped.
+pub fn start_merges(adapter: &mut Adapter, note: &Relation) -> Result<(), AdapterError> {
+    if let Some(info) = adapter.relation(note)? {
+        let tables: Vec<(String, String)> = serde_json::from_str(&info.comment).unwrap_or_default();
+        for (schema, identifier) in tables {
+            let table = Relation::new(schema, identifier);
+            if let Err(error) = adapter.execute(&format!("SYSTEM START MERGES {table}")) {
+                // It may be gone by now.
+                tracing::warn!(%table, %error, "its merges could not be started");
+            }
+        }
+    }
+    adapter.drop_relation(note)
+}
+
 /// Does the work with the merges of these tables stopped, so that parts keep their names. Without the right to stop them,
 /// no table is passed on: what is there is then read as it is.
 fn with_merges_stopped<R>(
+    model: &Model<'_>,
     adapter: &mut Adapter,
     mut sources: Vec<Relation>,
     work: impl FnOnce(&mut Adapter, &[Relation]) -> Result<R, MaterializeError>,
 ) -> Result<R, MaterializeError> {
+    let note = temporary_relation(model.relation, model.invocation, MERGES);
+    let noted = !sources.is_empty();
+    if noted {
+        let tables: Vec<_> = sources.iter().map(|source| [&source.schema, &source.identifier]).collect();
+        make_note(adapter, &note, &quote_string(&json!(tables).to_string()))?;
+    }
     let mut stopped = Vec::new();
     let mut failed = None;
     for source in &sources {
@@ -415,6 +458,9 @@ fn with_merges_stopped<R>(
     for source in &stopped {
         // The source's own merges must go on whatever became of the model.
         let _ = adapter.execute(&format!("SYSTEM START MERGES {source}"));
+    }
+    if noted {
+        adapter.drop_relation(&note)?;
     }
     result
 }
@@ -446,12 +492,10 @@ fn deploy(
     let spec = TableSpec::new(model.source(), &columns, adapter.options())?;
     let temporary = |purpose: &str| temporary_relation(model.relation, model.invocation, purpose);
     let (aside, collected, mark) = (temporary(""), temporary("collected"), temporary(SWITCHING));
-    with_merges_stopped(adapter, sources, |adapter, sources| {
-        if catches_up {
-            adapter.drop_relation(&mark)?;
-            let cluster = adapter.on_cluster();
-            adapter.execute(&format!("CREATE TABLE {mark}{cluster} (switching UInt8) ENGINE = Memory"))?;
-        }
+    if catches_up {
+        make_note(adapter, &mark, "'target and views are being switched'")?;
+    }
+    with_merges_stopped(model, adapter, sources, |adapter, sources| {
         let mut seen = BTreeSet::new();
         let mut rows = Some(0);
         let keeps_copy = !sources.is_empty() && spec.is_merge_tree() && !spec.engine.starts_with("Replicated");
@@ -533,7 +577,7 @@ fn deploy_into(
     }
     let collecting = temporary_relation(model.relation, model.invocation, "collecting");
     let complete = temporary_relation(model.relation, model.invocation, COMPLETE);
-    with_merges_stopped(adapter, sources, |adapter, sources| {
+    with_merges_stopped(model, adapter, sources, |adapter, sources| {
         if sources.is_empty() {
             views.create(adapter, relation, &target.relation, &view.query)?;
             // What arrives from here on is in the view's hands; a source without parts is read as it is.

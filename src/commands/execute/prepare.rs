@@ -17,7 +17,7 @@ use crate::{
     },
     commands::{Context, warehouse::Warehouse},
     engine::{Engine, quote_string},
-    materialize::is_temporary_name,
+    materialize::{has_merges_stopped, is_temporary_name, start_merges},
     project::{Relation, RelationKind, ResourceType, Workspace},
     snapshot::{self, SnapshotError},
 };
@@ -171,6 +171,11 @@ impl Prepared {
                     }
                 };
                 if in_use {
+                    continue;
+                }
+                if has_merges_stopped(&relation) {
+                    // Whether or not its model is run now.
+                    start_merges(&mut adapter, &relation)?;
                     continue;
                 }
                 leftovers.entry((relation.schema.clone(), owner)).or_default().push(relation);
