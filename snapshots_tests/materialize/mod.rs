@@ -6,8 +6,9 @@ mod kill;
 mod matrix;
 mod node;
 mod project;
+mod recorded;
 mod relations;
 mod served;
 
-pub(crate) use node::{adapter, node, rows};
+pub(crate) use node::{adapter, node, rows, templates};
 pub(crate) use project::{query, shop};

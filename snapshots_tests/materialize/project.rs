@@ -325,3 +325,28 @@ fn a_project_brings_its_own_materialization() {
     run(&project, "run --select own").success();
     assert_eq!(query(&project, "select n from shop.own"), ["7"]);
 }
+
+/// `--empty` makes every relation without rows, and adds none to what is there.
+#[test]
+fn empty_runs_make_relations_without_rows() {
+    let project = shop()
+        .file("models/day.sql", "{{ config(materialized='materialized_view', order_by='id') }}\nselect id, day from {{ ref('orders') }}\n")
+        .file("models/latest.sql", "{{ config(materialized='incremental', incremental_strategy='delete_insert', unique_key='id', order_by='id') }}\nselect id, customer from {{ ref('orders') }}\n")
+        .file("models/parted.sql", "{{ config(materialized='incremental', incremental_strategy='insert_overwrite', partition_by='customer', order_by='id') }}\nselect id, customer from {{ ref('orders') }}\n");
+    let tables = ["customers", "events", "latest", "parted"];
+    let counts = || {
+        let each: Vec<String> =
+            tables.iter().map(|table| format!("select '{table}' as name, count() from shop.{table}")).collect();
+        query(&project, &format!("select * from ({}) order by name", each.join(" union all ")))
+    };
+    run(&project, "seed").success();
+    run(&project, "run --empty").success();
+    assert_eq!(counts(), tables.map(|table| format!("{table}\t0")));
+    assert_eq!(query(&project, "select count() from shop.day"), ["0"]);
+    run(&project, "run").success();
+    let full = counts();
+    assert_eq!(full, ["customers\t2", "events\t3", "latest\t3", "parted\t3"]);
+    // What is made anew is empty; what is only added to stays.
+    run(&project, "run --empty").success();
+    assert_eq!(counts(), ["customers\t0", "events\t3", "latest\t3", "parted\t3"]);
+}

@@ -1,8 +1,13 @@
 //! Several invocations on one warehouse, through `chpipe serve`: who waits, who fails, what an interrupted one leaves.
 
 use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
     process::{Child, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -12,23 +17,39 @@ use crate::{
 };
 
 /// `chpipe serve` over the project's warehouse; other commands find it by themselves.
-pub(crate) struct Served(Child);
+pub(crate) struct Served {
+    child: Child,
+    /// `host:port`.
+    address: String,
+    user: String,
+    password: String,
+}
 
 impl Served {
     pub(crate) fn start(project: &Project) -> Self {
         let mut command = project.command();
         command.args(["serve", "--port", "0", "--s3-port", "0"]).stdout(Stdio::null()).stderr(Stdio::null());
-        let served = Self(command.spawn().unwrap());
+        // From here on a panic ends the server.
+        let mut served = Self {
+            child: command.spawn().unwrap(),
+            address: String::new(),
+            user: String::new(),
+            password: String::new(),
+        };
         let note = project.path().join("warehouse/chpipe.serve.json");
         wait_for("the server", || note.exists().then_some(()));
+        let note: serde_json::Value = serde_json::from_slice(&fs_err::read(note).unwrap()).unwrap();
+        let text = |key: &str| note[key].as_str().unwrap().to_owned();
+        served.address = text("url").trim_start_matches("http://").trim_end_matches('/').to_owned();
+        (served.user, served.password) = (text("user"), text("password"));
         served
     }
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -117,4 +138,78 @@ fn no_row_is_missed_while_views_are_deployed() {
         let expected = format!("{0}\t{0}", written * 1000);
         assert_eq!(query(&project, "select count(), uniqExact(n) from shop.watched"), [expected]);
     });
+}
+
+/// A proxy that is not sure whether an INSERT arrived, and sends it again; it answers how often it did so.
+fn doubling_proxy(upstream: &str) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let doubled = Arc::new(AtomicUsize::new(0));
+    let (upstream, count) = (upstream.to_owned(), Arc::clone(&doubled));
+    // It ends with the process; a connection carries one request.
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let (upstream, count) = (upstream.clone(), Arc::clone(&count));
+            std::thread::spawn(move || forward(client, &upstream, &count));
+        }
+    });
+    (port, doubled)
+}
+
+fn forward(mut client: TcpStream, upstream: &str, doubled: &AtomicUsize) -> std::io::Result<()> {
+    let mut reader = BufReader::new(client.try_clone()?);
+    let (mut head, mut length, mut line) = (Vec::new(), 0, String::new());
+    while reader.read_line(&mut line)? > 2 {
+        let lower = line.to_ascii_lowercase();
+        if let Some(value) = lower.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap_or(0);
+        }
+        assert!(!lower.starts_with("transfer-encoding:"), "the proxy knows no chunks");
+        if !lower.starts_with("connection:") {
+            head.extend_from_slice(line.as_bytes());
+        }
+        line.clear();
+    }
+    head.extend_from_slice(b"connection: close\r\n\r\n");
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    let send = || {
+        let mut server = TcpStream::connect(upstream)?;
+        server.write_all(&head)?;
+        server.write_all(&body)?;
+        let mut answer = Vec::new();
+        server.read_to_end(&mut answer)?;
+        std::io::Result::Ok(answer)
+    };
+    if body.starts_with(b"INSERT INTO") {
+        send()?;
+        doubled.fetch_add(1, Ordering::Relaxed);
+    }
+    client.write_all(&send()?)
+}
+
+/// Inserts carry a token: where the table keeps a window of them, one that is sent twice adds its rows once.
+#[test]
+fn a_repeated_insert_adds_nothing() {
+    let project = shop()
+        .file("models/kept.sql", "{{ config(materialized='incremental', incremental_strategy='append', order_by='n', settings={'non_replicated_deduplication_window': 100}) }}\nselect {{ var('n') }} + number as n from numbers(10)\n")
+        .file("models/doubled.sql", "{{ config(materialized='incremental', incremental_strategy='append', order_by='n') }}\nselect number as n from numbers(10)\n");
+    let served = Served::start(&project);
+    let (port, doubled) = doubling_proxy(&served.address);
+    let Served { user, password, .. } = &served;
+    project.write(
+        "profiles.yml",
+        &format!(
+            "shop:\n  target: dev\n  outputs:\n    dev: {{type: clickhouse, driver: http, host: 127.0.0.1, port: {port}, user: '{user}', password: '{password}', schema: shop, threads: 1}}\n"
+        ),
+    );
+    // The same rows twice, by two invocations: those are no repetition.
+    for n in [1, 1] {
+        let vars = format!("{{n: {n}}}");
+        project.run(["run", "--select", "kept", "--vars", &vars]).success();
+    }
+    assert_eq!(query(&project, "select count(), uniqExact(n) from shop.kept"), ["20\t10"]);
+    project.run(["run", "--select", "doubled"]).success();
+    assert_eq!(query(&project, "select count() from shop.doubled"), ["20"], "without a window the proxy is to blame");
+    assert!(doubled.load(Ordering::Relaxed) >= 3);
 }
