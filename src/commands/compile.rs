@@ -7,11 +7,16 @@ use serde_json::{Map, json};
 
 use crate::{
     Error,
-    cli::{CompileArgs, CompileOutput},
-    commands::{Context, ExitStatus, lazy_warehouse::LazyWarehouse, parse, results},
+    cli::{CompileArgs, CompileOutput, SelectionArgs},
+    commands::{
+        Context, ExitStatus,
+        execute::{deferral, previous_state},
+        lazy_warehouse::LazyWarehouse,
+        parse, results,
+    },
     project::{
-        Compiled, Compiler, Defer, LoadOptions, PreviousState, ProjectError, Resolver, ResourceType, Selector,
-        Workspace, write_manifest,
+        Compiled, Compiler, LoadOptions, Node, ProjectError, Resolver, ResourceType, Selector, Workspace,
+        write_manifest,
     },
     render::SilentEvents,
     schedule::{NodeResult, NodeStatus},
@@ -38,7 +43,7 @@ pub(super) fn compile(args: &CompileArgs, context: &Context) -> Result<ExitStatu
         ..LoadOptions::default()
     };
     let workspace = parse::load(context, &options)?;
-    let state = previous_state(args, &workspace)?;
+    let state = previous_state(&args.selection, &workspace, &context.printer)?;
     let mut selection_args = args.selection.clone();
     if selection_args.resource_type.is_empty() {
         // dbt compiles analyses too.
@@ -48,11 +53,11 @@ pub(super) fn compile(args: &CompileArgs, context: &Context) -> Result<ExitStatu
     for warning in &selection.warnings {
         context.printer.warning(warning);
     }
-    let defer = deferral(args, &workspace, state)?;
+    let warehouse = LazyWarehouse::new(context, !args.no_introspect);
+    let defer = deferral(&args.selection, &workspace, state, false, |schemas| warehouse.existing(schemas))?;
     let resolver = Resolver::new(&workspace, selection.ids.clone(), args.empty, defer);
     let events = SilentEvents;
     let compiler = Compiler::new(&workspace, &resolver, &events);
-    let warehouse = LazyWarehouse::new(context, !args.no_introspect);
     if let Some(sql) = &args.inline {
         let compiled = compiler.compile_inline(sql, Some(&warehouse))?;
         print(args, context, "inline_query", &compiled);
@@ -61,15 +66,10 @@ pub(super) fn compile(args: &CompileArgs, context: &Context) -> Result<ExitStatu
     let ids: Vec<&String> = selection.ids.iter().collect();
     compile_and_write(&workspace, &compiler, &warehouse, &ids, "compile", context)?;
     context.printer.line(&parse::found(&workspace));
-    // dbt prints the SQL of nodes that were asked for by name.
-    if !args.selection.included().is_empty() {
-        let models: Vec<&&String> =
-            ids.iter().filter(|id| !id.starts_with("test.") && has_sql(&workspace, id)).collect();
-        if let [id] = models.as_slice()
-            && let Some(compiled) = compiler.compiled().get(id.as_str())
-        {
-            let name = workspace.manifest.nodes.get(id.as_str()).map_or(id.as_str(), |node| &node.name);
-            print(args, context, name, compiled);
+    let compiled = compiler.compiled();
+    for node in named(&workspace, &args.selection, &selection.ids) {
+        if let Some(compiled) = compiled.get(&node.unique_id) {
+            print(args, context, &node.name, compiled);
         }
     }
     Ok(ExitStatus::Success)
@@ -126,27 +126,12 @@ fn compile_and_write(
     }
 }
 
-fn previous_state(args: &CompileArgs, workspace: &Workspace) -> Result<Option<PreviousState>, ProjectError> {
-    args.selection.state.as_deref().map(|folder| PreviousState::load(folder, workspace.target_path())).transpose()
-}
-
-fn deferral(
-    args: &CompileArgs,
-    workspace: &Workspace,
-    state: Option<PreviousState>,
-) -> Result<Option<Defer>, ProjectError> {
-    if !args.selection.defer {
-        return Ok(None);
-    }
-    let state = match &args.selection.defer_state {
-        Some(folder) => Some(PreviousState::load(folder, workspace.target_path())?),
-        None => state,
-    };
-    let Some(state) = state else {
-        return Err(ProjectError::runtime("Got a state selector method, but no comparison manifest")
-            .hinting("--defer needs --state DIR or --defer-state DIR"));
-    };
-    Ok(Some(Defer { state, favor_state: args.selection.favor_state, existing: Default::default() }))
+/// The nodes whose names stand in the first word of `--select`: those that dbt prints, be it in `compile` or in `show`.
+pub(super) fn named<'w>(workspace: &'w Workspace, selection: &SelectionArgs, ids: &[String]) -> Vec<&'w Node> {
+    let included = selection.included();
+    let Some(first) = included.first() else { return Vec::new() };
+    let nodes = ids.iter().filter_map(|id| workspace.manifest.nodes.get(id));
+    nodes.filter(|node| first.contains(&node.name)).collect()
 }
 
 fn has_sql(workspace: &Workspace, id: &str) -> bool {

@@ -69,6 +69,8 @@ pub struct Defer {
     pub favor_state: bool,
     /// Relations that the target has, as (schema, identifier); nothing deferred is among them unless `favor_state`.
     pub existing: HashSet<(String, String)>,
+    /// Whether the command makes what is selected: then it is there by the time that something refers to it.
+    pub builds: bool,
 }
 
 impl Resolver {
@@ -116,11 +118,9 @@ impl Resolver {
 
     fn deferred(&self, node: &Node) -> Option<Relation> {
         let defer = self.defer.as_ref()?;
-        if self.selected.contains(&node.unique_id) {
-            return None;
-        }
+        let selected = self.selected.contains(&node.unique_id);
         let exists = defer.existing.contains(&(node.schema.clone(), node.alias.clone()));
-        if exists && !defer.favor_state {
+        if (selected && defer.builds) || (exists && (selected || !defer.favor_state)) {
             return None;
         }
         defer.state.relation(&node.unique_id)
@@ -332,6 +332,33 @@ impl<'a> Compiler<'a> {
         let extra_ctes = self.ctes("sql_operation.inline_query", &ids, warehouse)?;
         let code = if extra_ctes.is_empty() { rendered.text } else { self.inject(&rendered.text, &extra_ctes) };
         Ok(Compiled { code, extra_ctes, ..Compiled::default() })
+    }
+
+    /// A source's `loaded_at_query`, in which `this` and `source_node` are the source.
+    ///
+    /// # Errors
+    /// As [`Compiler::compile`].
+    pub fn compile_loaded_at(
+        &self,
+        source: &super::Source,
+        sql: &str,
+        warehouse: &dyn Warehouse,
+    ) -> Result<String, ProjectError> {
+        let model = render::Value::from_json(&artifact::source_json(source));
+        let context = NodeContext {
+            unique_id: source.unique_id.clone(),
+            name: source.name.clone(),
+            package: source.package_name.clone(),
+            resource_type: "source".into(),
+            path: source.original_file_path.clone(),
+            model: model.clone(),
+            this: Some(render::Relation::from(&source.relation())),
+            ..NodeContext::default()
+        };
+        let services = Services { resolve: Some(self.resolver), warehouse: Some(warehouse), events: self.events };
+        let mut renderer = Renderer::new(&self.workspace.environment, context, Phase::Compile, services);
+        renderer.set("source_node", model);
+        Ok(renderer.render(Source { text: sql, path: &source.original_file_path, first_line: 1 })?.text)
     }
 
     /// All that was compiled so far, for manifest.json.

@@ -2,6 +2,8 @@
 //! the artifacts, tell how it went.
 
 mod batches;
+mod clone;
+mod freshness;
 mod hooks;
 mod lines;
 mod locate;
@@ -12,7 +14,10 @@ mod seed;
 mod snapshot;
 mod test;
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Instant,
+};
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
@@ -22,6 +27,7 @@ use crate::{
     cli::{ExecutionArgs, SelectionArgs},
     commands::{Context, ExitStatus, audit, parse, warehouse},
     interrupt::interrupted,
+    printer::Printer,
     project::{
         Compiler, Defer, LoadOptions, PreviousState, ProjectError, Resolver, ResourceType, Sample, Selector, Workspace,
         write_manifest,
@@ -31,6 +37,8 @@ use crate::{
     },
 };
 
+pub(super) use clone::clone;
+pub(super) use freshness::freshness;
 pub(super) use lines::Lines;
 pub(super) use prepare::Prepared;
 pub(super) use snapshot::{dry_run, verify};
@@ -58,7 +66,8 @@ pub(super) struct Plan<'a> {
 /// The project or the warehouse cannot be used; a node that fails is an [`ExitStatus::Failure`].
 pub(super) fn execute(plan: &Plan<'_>, context: &Context) -> Result<ExitStatus, Error> {
     let started = Instant::now();
-    let status = with_worker(plan, context, |worker, ids| {
+    let nothing = |workspace: &Workspace| finish(plan, context, workspace, None, &[], Instant::now());
+    let status = with_worker(plan, context, nothing, |worker, ids| {
         let threads = context.settings.threads.unwrap_or(worker.workspace.target.threads).max(1);
         worker.lines.concurrency(threads, &worker.workspace.target.name);
         let mut results = hooks::run(worker, "on-run-start", &[])?;
@@ -95,17 +104,19 @@ fn skips_nodes(workspace: &Workspace) -> bool {
     workspace.project.flag("skip_nodes_if_on_run_start_fails").and_then(Value::as_bool).unwrap_or(false)
 }
 
-/// Loads the project, selects, opens the warehouse and hands both to `work`; `None` where nothing is selected.
+/// Loads the project, selects, opens the warehouse and hands both to `work`; where nothing is selected, it is `nothing` that is
+/// called, and `None` the answer.
 fn with_worker<R>(
     plan: &Plan<'_>,
     context: &Context,
+    nothing: impl FnOnce(&Workspace) -> Result<(), Error>,
     work: impl FnOnce(&node::NodeWorker<'_>, &[String]) -> Result<R, Error>,
 ) -> Result<Option<R>, Error> {
     let options = load_options(plan, context);
     let workspace = parse::load(context, &options)?;
     let lines = Lines::new(&context.printer, plan.execution.warn_error);
     lines.note(&parse::found(&workspace));
-    let state = previous_state(plan.selection, &workspace)?;
+    let state = previous_state(plan.selection, &workspace, &context.printer)?;
     let mut ids = match &plan.only {
         Some(ids) => ids.clone(),
         None => {
@@ -120,14 +131,14 @@ fn with_worker<R>(
     ids.retain(|id| is_run(&workspace, id));
     if ids.is_empty() {
         lines.warning("Nothing to do. Try checking your model configs and model specification args");
-        finish(plan, context, &workspace, None, &[], Instant::now())?;
+        nothing(&workspace)?;
         return Ok(None);
     }
     let opened = warehouse::open(context)?;
     let mut prepared = Prepared::open(&opened, context)?;
     prepared.hold()?;
     prepared.schemas(&workspace, &ids, plan)?;
-    let defer = deferral(plan.selection, &workspace, state, &mut prepared)?;
+    let defer = deferral(plan.selection, &workspace, state, true, |schemas| prepared.existing(schemas))?;
     let sample = plan.execution.sample.as_deref();
     let sample = sample.map(|text| Sample::parse(text, context.invocation.started_at)).transpose()?;
     let resolver = Resolver::new(&workspace, ids.clone(), plan.execution.empty, defer).with_sample(sample);
@@ -162,23 +173,42 @@ fn is_run(workspace: &Workspace, id: &str) -> bool {
     match workspace.manifest.nodes.get(id) {
         Some(node) => !node.is_ephemeral(),
         // Exposures are nothing to run, but dbt's `build` counts them.
-        None => workspace.manifest.unit_tests.contains_key(id) || workspace.manifest.exposures.contains_key(id),
+        None => {
+            workspace.manifest.unit_tests.contains_key(id)
+                || workspace.manifest.exposures.contains_key(id)
+                || workspace.manifest.sources.get(id).is_some_and(freshness::is_checked)
+        }
     }
 }
 
+/// The artifacts of `--state`.
 pub(super) fn previous_state(
     selection: &SelectionArgs,
     workspace: &Workspace,
+    printer: &Printer,
 ) -> Result<Option<PreviousState>, ProjectError> {
-    selection.state.as_deref().map(|folder| PreviousState::load(folder, workspace.target_path())).transpose()
+    let Some(folder) = selection.state.as_deref() else { return Ok(None) };
+    let target_path = workspace.target_path();
+    if let (Ok(state), Ok(target)) = (fs_err::canonicalize(folder), fs_err::canonicalize(target_path))
+        && state == target
+    {
+        printer.warning(&format!(
+            "The state and target directories are the same: '{}'. This could lead to missing changes due to \
+             overwritten state including non-idempotent retries.",
+            folder.display()
+        ));
+    }
+    PreviousState::load(folder, target_path).map(Some)
 }
 
-/// `--defer`: what is not selected and not there resolves to the relations of `--state`.
-fn deferral(
+/// `--defer`: what is not there resolves to the relations of `--state`. `existing` lists the relations of databases; `builds`
+/// is whether the command makes what is selected.
+pub(super) fn deferral(
     selection: &SelectionArgs,
     workspace: &Workspace,
     state: Option<PreviousState>,
-    prepared: &mut Prepared,
+    builds: bool,
+    existing: impl FnOnce(&BTreeSet<&str>) -> Result<HashSet<(String, String)>, Error>,
 ) -> Result<Option<Defer>, Error> {
     if !selection.defer {
         return Ok(None);
@@ -194,8 +224,8 @@ fn deferral(
     };
     let schemas: BTreeSet<&str> =
         workspace.manifest.nodes.values().map(|node| node.schema.as_str()).filter(|s| !s.is_empty()).collect();
-    let existing = prepared.existing(&schemas)?;
-    Ok(Some(Defer { state, favor_state: selection.favor_state, existing }))
+    let existing = existing(&schemas)?;
+    Ok(Some(Defer { state, favor_state: selection.favor_state, existing, builds }))
 }
 
 /// What each id waits for, in graph order.

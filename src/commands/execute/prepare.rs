@@ -191,7 +191,10 @@ impl Prepared {
     }
 
     /// All relations of these databases, as (schema, identifier).
-    pub(super) fn existing(&mut self, schemas: &BTreeSet<&str>) -> Result<HashSet<(String, String)>, Error> {
+    pub(in crate::commands) fn existing(
+        &mut self,
+        schemas: &BTreeSet<&str>,
+    ) -> Result<HashSet<(String, String)>, Error> {
         let mut existing = HashSet::new();
         let mut adapter = self.main.adapter();
         for schema in schemas {

@@ -90,25 +90,30 @@ fn each_snapshot(
     context: &Context,
     work: impl Fn(&NodeWorker<'_>, &Running<'_>) -> Result<bool, Failure>,
 ) -> Result<ExitStatus, Error> {
-    let well = with_worker(plan, context, |worker, ids| {
-        let warehouse = worker.prepared.connect()?;
-        let mut well = true;
-        for node in ids.iter().filter_map(|id| worker.workspace.manifest.nodes.get(id)) {
-            let mut running = Running::new(node, &warehouse);
-            let done = worker
-                .lease(&running)
-                .and_then(|lease| worker.compile(&mut running).map(|()| lease))
-                .and_then(|lease| work(worker, &running).map(|fine| (fine, lease)));
-            match done {
-                Ok((fine, _lease)) => well &= fine,
-                Err(failure) => {
-                    well = false;
-                    context.printer.error_text(&failure.message);
+    let well = with_worker(
+        plan,
+        context,
+        |_| Ok(()),
+        |worker, ids| {
+            let warehouse = worker.prepared.connect()?;
+            let mut well = true;
+            for node in ids.iter().filter_map(|id| worker.workspace.manifest.nodes.get(id)) {
+                let mut running = Running::new(node, &warehouse);
+                let done = worker
+                    .lease(&running)
+                    .and_then(|lease| worker.compile(&mut running).map(|()| lease))
+                    .and_then(|lease| work(worker, &running).map(|fine| (fine, lease)));
+                match done {
+                    Ok((fine, _lease)) => well &= fine,
+                    Err(failure) => {
+                        well = false;
+                        context.printer.error_text(&failure.message);
+                    }
                 }
             }
-        }
-        Ok(well)
-    })?;
+            Ok(well)
+        },
+    )?;
     Ok(if well.unwrap_or(true) { ExitStatus::Success } else { ExitStatus::Failure })
 }
 
