@@ -1,6 +1,7 @@
 //! The process kills itself in the place of every statement that changes something; whatever comes next leaves what an
 //! undisturbed run leaves. The tests of the project itself say what that is.
 
+use super::served::Served;
 use crate::harness::{Outcome, Project};
 
 /// A project over `src`, which grows by ten rows a round: half of the ids are new, half have a new version.
@@ -155,6 +156,7 @@ fn a_first_run_can_be_started_again() {
     leave_nothing(&project, &["own", "into", "daily", "words", "letters"]);
     // Ten half days: the last batch of a later run is today's, which has none of the rows.
     let begin = (chrono::Utc::now() - chrono::TimeDelta::days(7)).format("%Y-%m-%d");
+    let _served = Served::start(&project);
     // Every fifth statement, for the same reason as above.
     for statement in (2..400).step_by(5) {
         let upto = 2 * statement;

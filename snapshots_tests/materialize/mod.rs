@@ -2,9 +2,13 @@
 
 #[cfg(debug_assertions)]
 mod kill;
+#[cfg(debug_assertions)]
+mod matrix;
 mod node;
 mod project;
+mod recorded;
 mod relations;
+mod served;
 
-pub(crate) use node::{adapter, node, rows};
+pub(crate) use node::{adapter, node, rows, templates};
 pub(crate) use project::{query, shop};

@@ -2,7 +2,10 @@
 //! alone that writes into another model's table. Views are changed in place (MODIFY QUERY), so nothing inserted meanwhile
 //! is missed; where one has to be made, it is made before the rows that are already there are read.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use regex::Regex;
 use serde_json::{Value, json};
@@ -10,12 +13,14 @@ use serde_json::{Value, json};
 use super::{
     Materialization, MaterializeError, Model, Outcome, TableSpec, build,
     build::{create_table, insert_query, temporary_relation},
-    incremental::{copy_rows, move_partitions, takes_partitions},
+    in_place,
+    incremental::{copy_rows, link_partitions, move_partitions, takes_partitions},
     schema_change, view,
 };
 use crate::{
-    adapter::{Adapter, RelationInfo, settings_list},
+    adapter::{Adapter, AdapterError, RelationInfo, settings_list},
     engine::quote_string,
+    interrupt::interrupted,
     project::{Relation, RelationKind},
 };
 
@@ -276,6 +281,7 @@ fn into_own_target(model: &Model<'_>, adapter: &mut Adapter) -> Result<Outcome, 
             let columns = target_columns(model, adapter, &views)?;
             let policy = model.config().on_schema_change();
             outcome.notes = schema_change::apply(model, adapter, &existing, &columns, "on_schema_change", policy)?;
+            outcome.notes.extend(in_place::apply(model, adapter, &existing)?);
             for query in &views.queries {
                 let relation = views.relation(&target, query);
                 match adapter.relation(&relation)? {
@@ -318,13 +324,30 @@ fn target_columns(
     build::query_columns(&first, adapter)
 }
 
-/// How often a deployment is tried while rows arrive just in the moment of the switch.
-const ATTEMPTS: usize = 10;
+/// How long a deployment is tried while rows arrive just in the moment of the switch. Merges of the sources are stopped
+/// for so long, and every insert makes a part.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Attempts within [`PATIENCE`].
+struct Patience(Instant);
+
+impl Patience {
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    fn is_over(&self) -> bool {
+        interrupted() || self.0.elapsed() > PATIENCE
+    }
+}
 
 /// Ends the name of the table that is there while target and views are switched.
 const SWITCHING: &str = "switching";
 /// Ends the name of a complete table of rows for another model's table.
 const COMPLETE: &str = "complete";
+
+/// Ends the name of the table that is there while merges are stopped; its comment says of which tables.
+const MERGES: &str = "merges";
 
 /// A part of a source.
 type Part = (Relation, String);
@@ -366,13 +389,51 @@ fn put_rows(adapter: &mut Adapter, target: &RelationInfo, from: &Relation) -> Re
     Ok(())
 }
 
+/// An empty table of the invocation's own whose being there, and whose comment, tell the next one something.
+fn make_note(adapter: &mut Adapter, note: &Relation, comment: &str) -> Result<(), MaterializeError> {
+    adapter.drop_relation(note)?;
+    let cluster = adapter.on_cluster();
+    adapter.execute(&format!("CREATE TABLE {note}{cluster} (note UInt8) ENGINE = Memory COMMENT {comment}"))?;
+    Ok(())
+}
+
+/// Whether a leftover is the note of a process that ended while it had merges stopped.
+pub fn has_merges_stopped(leftover: &Relation) -> bool {
+    leftover.identifier.ends_with(MERGES)
+}
+
+/// Starts the merges that a process stopped which has ended since: a server keeps them stopped until it is told otherwise.
+///
+/// # Errors
+/// The warehouse cannot be asked, or the note cannot be dropped.
+pub fn start_merges(adapter: &mut Adapter, note: &Relation) -> Result<(), AdapterError> {
+    if let Some(info) = adapter.relation(note)? {
+        let tables: Vec<(String, String)> = serde_json::from_str(&info.comment).unwrap_or_default();
+        for (schema, identifier) in tables {
+            let table = Relation::new(schema, identifier);
+            if let Err(error) = adapter.execute(&format!("SYSTEM START MERGES {table}")) {
+                // It may be gone by now.
+                tracing::warn!(%table, %error, "its merges could not be started");
+            }
+        }
+    }
+    adapter.drop_relation(note)
+}
+
 /// Does the work with the merges of these tables stopped, so that parts keep their names. Without the right to stop them,
 /// no table is passed on: what is there is then read as it is.
 fn with_merges_stopped<R>(
+    model: &Model<'_>,
     adapter: &mut Adapter,
     mut sources: Vec<Relation>,
     work: impl FnOnce(&mut Adapter, &[Relation]) -> Result<R, MaterializeError>,
 ) -> Result<R, MaterializeError> {
+    let note = temporary_relation(model.relation, model.invocation, MERGES);
+    let noted = !sources.is_empty();
+    if noted {
+        let tables: Vec<_> = sources.iter().map(|source| [&source.schema, &source.identifier]).collect();
+        make_note(adapter, &note, &quote_string(&json!(tables).to_string()))?;
+    }
     let mut stopped = Vec::new();
     let mut failed = None;
     for source in &sources {
@@ -398,6 +459,9 @@ fn with_merges_stopped<R>(
         // The source's own merges must go on whatever became of the model.
         let _ = adapter.execute(&format!("SYSTEM START MERGES {source}"));
     }
+    if noted {
+        adapter.drop_relation(&note)?;
+    }
     result
 }
 
@@ -412,8 +476,9 @@ fn never_quiet(sources: &[Relation], target: &Relation) -> MaterializeError {
 ///
 /// The rows to read are named by the parts they are in, with merges stopped, so that what was read is known exactly. The
 /// switch (target and views in place) is over in milliseconds; if a part arrived or an insert was under way meanwhile,
-/// nobody can tell which views saw it, and the whole is done again. A process that ends within the switch leaves a mark,
-/// and the next run does the whole again.
+/// nobody can tell which views saw it, and the switch is done again, with another copy of what was collected: parts are
+/// linked, so that only what is new has to be read. A process that ends within the switch leaves a mark, and the next run
+/// does the whole again.
 fn deploy(
     model: &Model<'_>,
     adapter: &mut Adapter,
@@ -421,46 +486,64 @@ fn deploy(
     target: &Relation,
     existing: Option<&RelationInfo>,
 ) -> Result<Option<u64>, MaterializeError> {
-    let reads_itself = views.refresh.is_some() || !views.catchup || model.empty;
-    let sources = if reads_itself { Vec::new() } else { trigger_tables(model, adapter, views)? };
-    with_merges_stopped(adapter, sources, |adapter, sources| {
+    let catches_up = views.refresh.is_none() && views.catchup && !model.empty;
+    let sources = if catches_up { trigger_tables(model, adapter, views)? } else { Vec::new() };
+    let columns = target_columns(model, adapter, views)?;
+    let spec = TableSpec::new(model.source(), &columns, adapter.options())?;
+    let temporary = |purpose: &str| temporary_relation(model.relation, model.invocation, purpose);
+    let (aside, collected, mark) = (temporary(""), temporary("collected"), temporary(SWITCHING));
+    if catches_up {
+        make_note(adapter, &mark, "'target and views are being switched'")?;
+    }
+    with_merges_stopped(model, adapter, sources, |adapter, sources| {
+        let mut seen = BTreeSet::new();
+        let mut rows = Some(0);
+        let keeps_copy = !sources.is_empty() && spec.is_merge_tree() && !spec.engine.starts_with("Replicated");
+        if keeps_copy {
+            adapter.drop_relation(&collected)?;
+            create_table(adapter, &collected, &spec)?;
+            rows = collect(adapter, views, sources, &[&collected], &mut seen)?;
+        }
         let mut existing = existing.cloned();
-        for _ in 0..ATTEMPTS {
-            if let Some(rows) = deploy_once(model, adapter, views, target, existing.as_ref(), sources)? {
-                return Ok(rows);
+        let patience = Patience::new();
+        loop {
+            adapter.drop_relation(&aside)?;
+            create_table(adapter, &aside, &spec)?;
+            let more = if keeps_copy {
+                link_partitions(adapter, &aside, &collected)?;
+                collect(adapter, views, sources, &[&collected, &aside], &mut seen)?
+            } else {
+                (seen, rows) = (BTreeSet::new(), Some(0));
+                collect(adapter, views, sources, &[&aside], &mut seen)?
+            };
+            rows = rows.zip(more).map(|(rows, more)| rows + more);
+            switch(model, adapter, views, &aside, target, existing.as_ref())?;
+            if !has_arrived(adapter, sources, &seen)? {
+                break;
+            }
+            if patience.is_over() {
+                return Err(never_quiet(sources, target));
             }
             existing = adapter.relation(target)?;
         }
-        Err(never_quiet(sources, target))
+        adapter.drop_relation(&collected)?;
+        if catches_up {
+            adapter.drop_relation(&mark)?;
+        }
+        Ok(rows)
     })
 }
 
-/// `None`: something arrived in the moment of the switch.
-#[expect(clippy::option_option, reason = "the inner one is what the engine does not tell")]
-fn deploy_once(
+/// Target and views in place: as few statements as possible, since what arrives between them has to be read again.
+fn switch(
     model: &Model<'_>,
     adapter: &mut Adapter,
     views: &Views<'_>,
+    aside: &Relation,
     target: &Relation,
     existing: Option<&RelationInfo>,
-    sources: &[Relation],
-) -> Result<Option<Option<u64>>, MaterializeError> {
-    let aside = temporary_relation(model.relation, model.invocation, "");
-    adapter.drop_relation(&aside)?;
-    let columns = target_columns(model, adapter, views)?;
-    let spec = TableSpec::new(model.source(), &columns, adapter.options())?;
-    create_table(adapter, &aside, &spec)?;
-    // Before the rows are read: the less there is to do between that and the switch, the less can arrive in it.
-    let mark = temporary_relation(model.relation, model.invocation, SWITCHING);
-    let catches_up = views.refresh.is_none() && views.catchup && !model.empty;
-    if catches_up {
-        adapter.drop_relation(&mark)?;
-        let cluster = adapter.on_cluster();
-        adapter.execute(&format!("CREATE TABLE {mark}{cluster} (switching UInt8) ENGINE = Memory"))?;
-    }
-    let mut seen = BTreeSet::new();
-    let rows = collect(adapter, views, sources, &aside, &mut seen)?;
-    build::put_in_place(model, adapter, &aside, existing)?;
+) -> Result<(), MaterializeError> {
+    build::put_in_place(model, adapter, aside, existing)?;
     for query in &views.queries {
         let relation = views.relation(target, query);
         match adapter.relation(&relation)? {
@@ -473,13 +556,7 @@ fn deploy_once(
             }
         }
     }
-    if has_arrived(adapter, sources, &seen)? {
-        return Ok(None);
-    }
-    if catches_up {
-        adapter.drop_relation(&mark)?;
-    }
-    Ok(Some(rows))
+    Ok(())
 }
 
 /// Makes a view that writes into a table which is there already, and adds what the sources held before. The rows are
@@ -500,7 +577,7 @@ fn deploy_into(
     }
     let collecting = temporary_relation(model.relation, model.invocation, "collecting");
     let complete = temporary_relation(model.relation, model.invocation, COMPLETE);
-    with_merges_stopped(adapter, sources, |adapter, sources| {
+    with_merges_stopped(model, adapter, sources, |adapter, sources| {
         if sources.is_empty() {
             views.create(adapter, relation, &target.relation, &view.query)?;
             // What arrives from here on is in the view's hands; a source without parts is read as it is.
@@ -517,8 +594,9 @@ fn deploy_into(
         adapter.run_ddl("materialize/create_table_as.sql", like)?;
         let mut seen = BTreeSet::new();
         let mut rows = Some(0);
-        for _ in 0..ATTEMPTS {
-            let more = collect(adapter, views, sources, &collecting, &mut seen)?;
+        let patience = Patience::new();
+        loop {
+            let more = collect(adapter, views, sources, &[&collecting], &mut seen)?;
             rows = rows.zip(more).map(|(rows, more)| rows + more);
             adapter.rename(&[(&collecting, &complete)])?;
             views.create(adapter, relation, &target.relation, &view.query)?;
@@ -530,30 +608,38 @@ fn deploy_into(
             tracing::warn!(%relation, "rows arrived while the view was made: some may be in {} twice", target.relation);
             adapter.drop_relation(relation)?;
             adapter.rename(&[(&complete, &collecting)])?;
+            if patience.is_over() {
+                adapter.drop_relation(&collecting)?;
+                return Err(never_quiet(sources, relation));
+            }
         }
-        adapter.drop_relation(&collecting)?;
-        Err(never_quiet(sources, relation))
     })
 }
 
-/// Reads into `table` what the sources hold and `seen` does not, until nothing new comes and no insert is under way.
+/// Reads into each of the tables what the sources hold and `seen` does not, until nothing new comes and no insert is under
+/// way. Answers the rows of one table.
 fn collect(
     adapter: &mut Adapter,
     views: &Views<'_>,
     sources: &[Relation],
-    table: &Relation,
+    tables: &[&Relation],
     seen: &mut BTreeSet<Part>,
 ) -> Result<Option<u64>, MaterializeError> {
-    let mut rows = Some(0u64);
-    if sources.is_empty() {
-        if views.refresh.is_none() {
+    let read = |adapter: &mut Adapter, filter: &[String]| -> Result<Option<u64>, MaterializeError> {
+        let mut rows = Some(0);
+        for table in tables {
+            rows = Some(0);
             for query in &views.queries {
-                let written = views.catch_up(adapter, table, &query.query, &[])?;
+                let written = views.catch_up(adapter, table, &query.query, filter)?;
                 rows = rows.zip(written).map(|(rows, written)| rows + written);
             }
         }
-        return Ok(rows);
+        Ok(rows)
+    };
+    if sources.is_empty() {
+        return if views.refresh.is_some() { Ok(Some(0)) } else { read(adapter, &[]) };
     }
+    let mut rows = Some(0);
     for _ in 0..1_000 {
         let new: Vec<Part> = active_parts(adapter, sources)?.into_iter().filter(|part| !seen.contains(part)).collect();
         if new.is_empty() && inserts_under_way(adapter, sources)? == 0 {
@@ -563,10 +649,8 @@ fn collect(
             std::thread::sleep(std::time::Duration::from_millis(20));
             continue;
         }
-        for query in &views.queries {
-            let written = views.catch_up(adapter, table, &query.query, &part_filter(sources, &new))?;
-            rows = rows.zip(written).map(|(rows, written)| rows + written);
-        }
+        let more = read(adapter, &part_filter(sources, &new))?;
+        rows = rows.zip(more).map(|(rows, more)| rows + more);
         seen.extend(new);
     }
     Ok(rows)

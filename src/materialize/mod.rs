@@ -31,7 +31,7 @@ pub use docs::persist_docs;
 pub use error::MaterializeError;
 pub use grants::apply_grants;
 pub use incremental::recover as recover_incremental;
-pub use materialized_view::recover as recover_views;
+pub use materialized_view::{has_merges_stopped, recover as recover_views, start_merges};
 pub use seed::{Seed, SeedColumn, load as load_seed};
 pub use table_spec::{ColumnSpec, TableSource, TableSpec};
 

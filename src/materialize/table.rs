@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Materialization, MaterializeError, Model, Outcome, build, schema_change};
+use super::{Materialization, MaterializeError, Model, Outcome, build, in_place, schema_change};
 use crate::adapter::{Adapter, RelationInfo};
 
 pub(super) struct Table;
@@ -48,7 +48,8 @@ fn keep_fed_table(
     let written = model.node.unrendered_config.get("mv_on_schema_change").is_some();
     let policy = if written { model.config().str("mv_on_schema_change").unwrap_or("ignore") } else { "fail" };
     let columns = build::query_columns(model, adapter)?;
-    let notes = schema_change::apply(model, adapter, existing, &columns, "mv_on_schema_change", policy)?;
+    let mut notes = schema_change::apply(model, adapter, existing, &columns, "mv_on_schema_change", policy)?;
+    notes.extend(in_place::apply(model, adapter, existing)?);
     let mut outcome = Outcome::of(model.relation, Some(0));
     outcome.notes = notes;
     outcome.response.insert("kept_for_materialized_views".to_owned(), json!(true));
