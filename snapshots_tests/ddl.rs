@@ -122,7 +122,12 @@ impl Case {
                         Ok(FileColumn { name: name.to_owned(), kind })
                     })
                     .collect::<Result<Vec<_>, String>>()?;
-                let schema = FileSchema { columns: Arc::new(columns), rows: file.rows, metadata: BTreeMap::new() };
+                let schema = FileSchema {
+                    columns: Arc::new(columns),
+                    unsupported: Vec::new(),
+                    rows: file.rows,
+                    metadata: BTreeMap::new(),
+                };
                 Ok((format!("file {}", index + 1), schema))
             })
             .collect::<Result<Vec<_>, String>>()?;
@@ -146,6 +151,7 @@ impl Case {
             collection: "silver".into(),
             cluster: self.options.cluster.clone(),
             hive_strategy: !self.options.old_server,
+            independent_arrays: !self.options.old_server,
             queue: self.options.queue,
             keeper_path: "/chpipe/queue".into(),
             bucket: "silver".into(),

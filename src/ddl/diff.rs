@@ -348,7 +348,7 @@ const SERVER_SETTINGS: [&str; 5] =
 
 /// Settings that ALTER refuses: `index_granularity` and what else is fixed with the first part.
 /// <https://github.com/ClickHouse/ClickHouse/blob/master/src/Storages/MergeTree/MergeTreeSettings.cpp>
-const READONLY_SETTINGS: [&str; 10] = [
+const READONLY_SETTINGS: [&str; 11] = [
     "index_granularity",
     "index_granularity_bytes",
     "enable_mixed_granularity_parts",
@@ -357,6 +357,7 @@ const READONLY_SETTINGS: [&str; 10] = [
     "add_minmax_index_for_temporal_columns",
     "table_disk",
     "share_granularity",
+    "share_nested_offsets",
     "allow_experimental_reverse_key",
     "allow_nullable_key",
 ];

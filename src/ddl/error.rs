@@ -19,6 +19,8 @@ pub enum DdlError {
         "the spec of `{dataset}` names column `{column}` in {place}, which neither its Parquet files nor the spec define"
     )]
     UnknownColumn { dataset: String, column: String, place: &'static str, location: Option<Location> },
+    #[error("`{column}` of `{file}` cannot be a column of `{dataset}`: {reason}")]
+    Column { dataset: String, file: String, column: String, reason: String },
     #[error("column `{column}` of `{dataset}` cannot be part of a sorting key: it is {kind}")]
     KeyType { dataset: String, column: String, kind: String },
 }
@@ -39,6 +41,12 @@ impl DdlError {
                 "choose a type in ddl/tables/{dataset}.yml: `columns: {{{}: {{type: Nullable(String)}}}}`",
                 source.column
             )),
+            Self::Column { dataset, column, .. } => {
+                let name = serde_json::to_string(column).unwrap_or_default();
+                Some(format!(
+                    "leave it out: `exclude: [{name}]` in ddl/tables/{dataset}.yml, or `chpipe ddl infer … --exclude {column}`"
+                ))
+            }
             Self::KeyType { dataset, column, .. } => Some(format!(
                 "leave `{column}` out of `natural_key` in ddl/tables/{dataset}.yml, or give `order_by` yourself"
             )),

@@ -67,6 +67,9 @@ pub struct WantedOptions {
     /// Whether the S3 engine takes `partition_strategy = 'hive'` (25.8 and later): hive columns that are part of the
     /// definition, where older servers guess them from the files they happen to see at CREATE.
     pub hive_strategy: bool,
+    /// Whether a table can hold arrays whose names have a dot as columns like any other (26.5 and later), where older
+    /// servers take them for parts of one Nested column.
+    pub independent_arrays: bool,
     /// Also `queue_*` and `mv_*`.
     pub queue: bool,
     /// Where S3Queue keeps its state: `/chpipe/queue`.
@@ -283,6 +286,11 @@ impl Builder<'_> {
         table.ttl.clone_from(&self.spec.ttl);
         table.settings =
             self.spec.settings.iter().map(|(name, value)| (name.clone(), setting_literal(value))).collect();
+        let dotted = |column: &Column| column.name.contains('.') && matches!(column.kind, ClickHouseType::Array(_));
+        if self.options.independent_arrays && table.columns.iter().any(dotted) {
+            // Otherwise arrays whose names begin alike must have one length in each row, and an insert that has not fails.
+            table.settings.entry("share_nested_offsets".into()).or_insert_with(|| "0".into());
+        }
         table.indexes = self
             .spec
             .indexes
@@ -614,6 +622,17 @@ pub fn collection_of_bucket(bucket: &str) -> String {
 /// Columns that chpipe adds to every raw table.
 fn is_own(name: &str) -> bool {
     matches!(name, BATCH_ID | PATH | LOADED_AT | ROW_NUMBER)
+}
+
+/// Why a column of a file cannot have this name.
+pub fn reserved(name: &str) -> Option<String> {
+    match name {
+        "" => Some("it has no name".into()),
+        PATH | LOADED_AT | ROW_NUMBER => {
+            Some(format!("every raw table has a `{name}` that says where a row came from"))
+        }
+        _ => None,
+    }
 }
 
 fn loaded_at_type() -> ClickHouseType {
