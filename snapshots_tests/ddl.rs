@@ -297,7 +297,7 @@ impl Warehouse {
     }
 
     /// Text of the warehouse without what differs from run to run.
-    fn shown(&self, text: &str) -> String {
+    pub(crate) fn shown(&self, text: &str) -> String {
         let text = text
             .replace(&self.migrator.state_database, "chpipe")
             .replace(&self.raw, "raw")
@@ -317,7 +317,7 @@ impl Warehouse {
 }
 
 /// The plan without the tables that every warehouse has.
-fn without_state(mut plan: Plan) -> Plan {
+pub(crate) fn without_state(mut plan: Plan) -> Plan {
     plan.changes.retain(|change| {
         change.kind != "database" && !change.object.ends_with(".batches") && !change.object.contains("_state.")
     });

@@ -21,8 +21,8 @@ pub enum DdlError {
     UnknownColumn { dataset: String, column: String, place: &'static str, location: Option<Location> },
     #[error("`{column}` of `{file}` cannot be a column of `{dataset}`: {reason}")]
     Column { dataset: String, file: String, column: String, reason: String },
-    #[error("column `{column}` of `{dataset}` cannot be part of a sorting key: it is {kind}")]
-    KeyType { dataset: String, column: String, kind: String },
+    #[error("column `{column}` of `{dataset}` cannot be part of a sorting key: {reason}")]
+    KeyColumn { dataset: String, column: String, reason: String },
 }
 
 impl DdlError {
@@ -47,8 +47,8 @@ impl DdlError {
                     "leave it out: `exclude: [{name}]` in ddl/tables/{dataset}.yml, or `chpipe ddl infer … --exclude {column}`"
                 ))
             }
-            Self::KeyType { dataset, column, .. } => Some(format!(
-                "leave `{column}` out of `natural_key` in ddl/tables/{dataset}.yml, or give `order_by` yourself"
+            Self::KeyColumn { dataset, column, .. } => Some(format!(
+                "leave `{column}` out of the key in ddl/tables/{dataset}.yml, or give `order_by` an expression over it"
             )),
             _ => None,
         }

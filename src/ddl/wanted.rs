@@ -8,7 +8,7 @@ use crate::{
     engine::quote_string,
     schema::{
         ClickHouseType, Column, ColumnDefault, Constraint, DefaultKind, Index, MaterializedView, MergedSchema,
-        Projection, Relation, SchemaObject, Table, TableEngine,
+        Projection, Relation, SchemaObject, Table, TableEngine, mentions,
     },
 };
 
@@ -350,6 +350,7 @@ impl Builder<'_> {
     /// Hive columns, natural key, batch: rows of one batch are told apart, batches stay apart.
     fn sorting_key(&self, columns: &[Column], natural_key: &[String]) -> Result<Vec<String>, DdlError> {
         if let Some(order_by) = &self.spec.order_by {
+            self.check_key(order_by, columns)?;
             return Ok(order_by.clone());
         }
         let mut names: Vec<String> = Vec::new();
@@ -380,14 +381,36 @@ impl Builder<'_> {
                 // NULL in a sorting key would need allow_nullable_key; a value that no row has does not.
                 match column.kind.null_key_literal() {
                     Some(literal) => Ok(format!("ifNull({quoted}, {literal})")),
-                    None => Err(DdlError::KeyType {
+                    None => Err(DdlError::KeyColumn {
                         dataset: self.dataset.name.clone(),
                         column: name.clone(),
-                        kind: column.kind.to_string(),
+                        reason: format!("it is {}", column.kind),
                     }),
                 }
             })
             .collect()
+    }
+
+    /// What the server would refuse of a key only when the table is made, after other statements have run.
+    fn check_key(&self, key: &[String], columns: &[Column]) -> Result<(), DdlError> {
+        let refused = |column: &Column, reason: String| DdlError::KeyColumn {
+            dataset: self.dataset.name.clone(),
+            column: column.name.clone(),
+            reason,
+        };
+        for column in columns {
+            let alone = |part: &String| part.trim_matches('`') == column.name;
+            if key.iter().any(alone)
+                && column.kind.is_nullable()
+                && !self.spec.settings.contains_key("allow_nullable_key")
+            {
+                return Err(refused(column, format!("it is {}", column.kind)));
+            }
+            if column.ttl.is_some() && key.iter().any(|part| mentions(part, &column.name)) {
+                return Err(refused(column, "its values expire (`ttl`)".into()));
+            }
+        }
+        Ok(())
     }
 
     /// A misspelt column in the spec is an error; one that the files may bring later needs a type.
