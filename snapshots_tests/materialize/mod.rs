@@ -5,6 +5,7 @@ mod kill;
 mod node;
 mod project;
 mod relations;
+mod retry;
 
 pub(crate) use node::{adapter, node, rows};
 pub(crate) use project::{query, shop};

@@ -57,7 +57,7 @@ def without(keys):
 VOLATILE = without({"created_at", "generated_at", "invocation_id", "invocation_started_at", "run_started_at", "user_id",
                     "send_anonymous_usage_stats", "dbt_version", "root_path", "index"})
 BUILT_IN = re.compile(r"^(macro|doc)\.(dbt|dbt_clickhouse)\.")
-RUNS = {"run", "test", "build", "seed", "snapshot", "retry", "run-operation"}
+RUNS = {"run", "test", "build", "seed", "snapshot", "retry", "run-operation", "clone"}
 
 
 def settled_manifest(manifest, command, results):
@@ -206,7 +206,8 @@ class Program:
             return {}
         shutil.rmtree(folder / "target" / "compiled", ignore_errors=True)
         for artifact in ("run_results", "catalog", "sources"):
-            if artifact != "run_results" or words[0] != "retry":
+            needed = artifact == "run_results" and words[0] == "retry" or artifact == "sources" and "source_status:" in line
+            if not needed:
                 (folder / "target" / f"{artifact}.json").unlink(missing_ok=True)
         quiet = ["--quiet"] if words[0] in PRINTS_RESULT else []
         code, stdout, stderr = self.run(folder, quiet + words)
@@ -243,14 +244,17 @@ class Program:
         return seen
 
     def warehouse(self):
+        # chpipe keeps there what is left to do of a microbatch model.
         tables = self.server.query(
             "select database, name, engine, create_table_query, comment from system.tables where not is_temporary and "
+            "not endsWith(name, '__dbt_batches') and "
             f"{self.databases} order by database, name")
         snapshots = {f"{database}.{name}" for database, name, *_ in tables
                      if (database, name) in {(row[0], row[1]) for row in self.server.query(
                          f"select database, table from system.columns where name = 'dbt_scd_id' and {self.databases}")}}
         columns = self.server.query(
             "select concat(database, '.', table), name, type, comment from system.columns where "
+            "not endsWith(table, '__dbt_batches') and "
             f"{self.databases} order by database, table, position")
         relations, rows = {}, {}
         for database, name, engine, created, comment in tables:
