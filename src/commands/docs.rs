@@ -55,15 +55,15 @@ pub(super) fn generate(
     let defer = deferral(&args.selection, &workspace, state, false, |schemas| warehouse.existing(schemas))?;
     let resolver = Resolver::new(&workspace, selection.ids.clone(), false, defer);
     let compiler = Compiler::new(&workspace, &resolver, &SilentEvents);
-    let compiled = match only {
-        Some(ids) => ids,
-        None if args.no_compile => &[],
-        None => &selection.ids,
-    };
-    compile::compile_and_write(&workspace, &compiler, &warehouse, compiled, arguments, context)?;
-    let given = !args.selection.included().is_empty()
-        || !args.selection.exclude.is_empty()
-        || args.selection.selector.is_some();
+    if !args.no_compile {
+        let ids = only.unwrap_or(&selection.ids);
+        compile::compile_and_write(&workspace, &compiler, &warehouse, ids, arguments, context)?;
+    }
+    // As dbt's: without compiling, the catalog is of everything.
+    let given = !args.no_compile
+        && (!args.selection.included().is_empty()
+            || !args.selection.exclude.is_empty()
+            || args.selection.selector.is_some());
     let selected: Option<BTreeSet<String>> = given.then(|| selection.ids.into_iter().collect());
     context.printer.line("Building catalog");
     let rows = if args.empty_catalog { Vec::new() } else { rows(&workspace, context)? };

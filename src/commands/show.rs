@@ -44,7 +44,13 @@ pub(super) fn show(args: &ShowArgs, context: &Context) -> Result<ExitStatus, Err
     }
     for node in shown(&workspace, &args.selection, &selection.ids) {
         let sql = if node.resource_type == ResourceType::Seed {
-            format!("select * from {}", node.relation())
+            let relation = node.relation();
+            if prepared.warehouse().adapter().relation(&relation).map_err(Error::from)?.is_none() {
+                let error =
+                    ProjectError::runtime(format!("the seed {} is not loaded: {relation} does not exist", node.name));
+                return Err(error.hinting(format!("chpipe seed -s {}", node.name)).into());
+            }
+            format!("select * from {relation}")
         } else {
             let warehouse = prepared.warehouse();
             compiler.compile(&node.unique_id, Some(warehouse)).map_err(Error::SharedProject)?.code.clone()
