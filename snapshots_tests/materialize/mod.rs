@@ -8,6 +8,7 @@ mod node;
 mod project;
 mod recorded;
 mod relations;
+mod retry;
 mod served;
 
 pub(crate) use node::{adapter, node, rows, templates};

@@ -31,7 +31,7 @@ pub(crate) fn shop() -> Project {
         )
 }
 
-fn run(project: &Project, arguments: &str) -> Outcome {
+pub(crate) fn run(project: &Project, arguments: &str) -> Outcome {
     project.run(arguments.split(' '))
 }
 
@@ -41,14 +41,17 @@ pub(crate) fn query(project: &Project, sql: &str) -> Vec<String> {
     outcome.stdout.lines().map(str::to_owned).collect()
 }
 
-fn last_line(outcome: &Outcome) -> &str {
+pub(crate) fn last_line(outcome: &Outcome) -> &str {
     outcome.stdout.lines().last().unwrap_or_default().split_once("  ").map_or("", |(_, text)| text)
 }
 
-fn results(project: &Project) -> Vec<(String, String)> {
-    let text = fs_err::read_to_string(project.path().join("target/run_results.json")).unwrap();
-    let document: Value = serde_json::from_str(&text).unwrap();
-    document["results"]
+/// A file of the target folder.
+pub(crate) fn artifact(project: &Project, name: &str) -> Value {
+    serde_json::from_str(&fs_err::read_to_string(project.path().join("target").join(name)).unwrap()).unwrap()
+}
+
+pub(crate) fn results(project: &Project) -> Vec<(String, String)> {
+    artifact(project, "run_results.json")["results"]
         .as_array()
         .unwrap()
         .iter()
@@ -91,7 +94,7 @@ fn failures_are_shown_skipped_and_retried() {
     project.write("seeds/orders.csv", "id,customer,amount,day\n1,ann,10.50,2024-01-01\n2,bob,20.00,2024-01-02\n");
     run(&project, "seed").success();
     // The last command is the seed now, and it was well.
-    assert!(run(&project, "retry").success().stderr.contains("Nothing to retry!"));
+    assert!(run(&project, "retry").success().stderr.contains("Nothing to do"));
     run(&project, "build --select positive+ customers+").success();
 }
 

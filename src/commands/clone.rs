@@ -1,7 +1,5 @@
 //! `chpipe clone`: the relations of another environment under this target's names, without copying their data.
 
-use serde_json::Map;
-
 use crate::{
     Error,
     cli::{CloneArgs, ExecutionArgs},
@@ -18,15 +16,6 @@ pub(super) const KINDS: &[ResourceType] = &[ResourceType::Model, ResourceType::S
 /// Clones each selected relation of `--state`.
 pub(super) fn clone(args: &CloneArgs, context: &Context) -> Result<ExitStatus, Error> {
     let execution = ExecutionArgs { full_refresh: args.full_refresh, ..ExecutionArgs::default() };
-    let plan = Plan {
-        command: "clone",
-        kinds: KINDS,
-        selection: &args.selection,
-        execution: &execution,
-        tests_block: false,
-        only: None,
-        event_time: (None, None),
-        arguments: Map::new(),
-    };
+    let plan = Plan::new("clone", KINDS, &args.selection, &execution);
     execute_clone(&plan, context)
 }

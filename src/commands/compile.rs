@@ -3,19 +3,19 @@
 
 use std::{sync::Arc, time::Instant};
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     Error,
     cli::{CompileArgs, CompileOutput, SelectionArgs},
     commands::{
-        Context, ExitStatus,
+        Context, ExitStatus, arguments,
         execute::{deferral, previous_state},
         lazy_warehouse::LazyWarehouse,
         parse, results,
     },
     project::{
-        Compiled, Compiler, LoadOptions, Node, ProjectError, Resolver, ResourceType, Selector, Workspace,
+        Compiled, Compiler, LoadOptions, Node, ProjectError, Resolver, ResourceType, Selection, Selector, Workspace,
         write_manifest,
     },
     render::SilentEvents,
@@ -33,14 +33,19 @@ const KINDS: [ResourceType; 7] = [
     ResourceType::Operation,
 ];
 
-/// Compiles the selected nodes, writes their SQL and manifest.json, and prints what was named alone.
-pub(super) fn compile(args: &CompileArgs, context: &Context) -> Result<ExitStatus, Error> {
+/// Compiles the selected nodes, writes their SQL and manifest.json, and prints what was named alone. `only`: exactly these nodes,
+/// whatever the selection says.
+pub(super) fn compile(args: &CompileArgs, only: Option<&[String]>, context: &Context) -> Result<ExitStatus, Error> {
+    let mut arguments = arguments::common("compile", &context.settings);
+    arguments::put_selection(&mut arguments, &args.selection);
+    arguments.insert("full_refresh".into(), json!(args.full_refresh));
+    arguments.insert("empty".into(), json!(args.empty));
+    arguments.insert("introspect".into(), json!(!args.no_introspect));
     let options = LoadOptions {
-        command: "compile".into(),
         full_refresh: args.full_refresh,
         empty: args.empty,
-        quiet: context.printer.quiet(),
-        ..LoadOptions::default()
+        arguments: arguments.clone(),
+        ..parse::options("compile", context)
     };
     let workspace = parse::load(context, &options)?;
     let state = previous_state(&args.selection, &workspace, &context.printer)?;
@@ -49,7 +54,10 @@ pub(super) fn compile(args: &CompileArgs, context: &Context) -> Result<ExitStatu
         // dbt compiles analyses too.
         selection_args.resource_type = vec!["all".into()];
     }
-    let selection = Selector::new(&workspace).with_state(state.as_ref()).select(&selection_args, &KINDS)?;
+    let selection = match only {
+        Some(ids) => Selection { ids: ids.to_vec(), ..Selection::default() },
+        None => Selector::new(&workspace).with_state(state.as_ref()).select(&selection_args, &KINDS)?,
+    };
     for warning in &selection.warnings {
         context.printer.warning(warning);
     }
@@ -63,8 +71,7 @@ pub(super) fn compile(args: &CompileArgs, context: &Context) -> Result<ExitStatu
         print(args, context, "inline_query", &compiled);
         return Ok(ExitStatus::Success);
     }
-    let ids: Vec<&String> = selection.ids.iter().collect();
-    compile_and_write(&workspace, &compiler, &warehouse, &ids, "compile", context)?;
+    compile_and_write(&workspace, &compiler, &warehouse, &selection.ids, arguments, context)?;
     context.printer.line(&parse::found(&workspace));
     let compiled = compiler.compiled();
     for node in named(&workspace, &args.selection, &selection.ids) {
@@ -75,32 +82,17 @@ pub(super) fn compile(args: &CompileArgs, context: &Context) -> Result<ExitStatu
     Ok(ExitStatus::Success)
 }
 
-/// Compiles the ids where `compile` says so, and writes manifest.json: for `docs generate`.
-pub(super) fn write_selected(
-    workspace: &Workspace,
-    ids: &[String],
-    compile: bool,
-    context: &Context,
-) -> Result<(), Error> {
-    let resolver = Resolver::new(workspace, ids.to_vec(), false, None);
-    let events = SilentEvents;
-    let compiler = Compiler::new(workspace, &resolver, &events);
-    let ids: Vec<&String> = ids.iter().filter(|_| compile).collect();
-    let warehouse = LazyWarehouse::new(context, true);
-    compile_and_write(workspace, &compiler, &warehouse, &ids, "generate", context)
-}
-
 /// manifest.json and run_results.json are written even where a node failed, with the others compiled.
-fn compile_and_write(
+pub(super) fn compile_and_write(
     workspace: &Workspace,
     compiler: &Compiler<'_>,
     warehouse: &LazyWarehouse<'_>,
-    ids: &[&String],
-    which: &str,
+    ids: &[String],
+    arguments: Map<String, Value>,
     context: &Context,
 ) -> Result<(), Error> {
     let started = Instant::now();
-    let with_sql: Vec<&String> = ids.iter().copied().filter(|id| has_sql(workspace, id)).collect();
+    let with_sql: Vec<&String> = ids.iter().filter(|id| has_sql(workspace, id)).collect();
     let failures = compile_all(compiler, warehouse, &with_sql);
     let compiled = compiler.compiled();
     write_manifest(&workspace.manifest, &compiled, &context.invocation, workspace.target_path())?;
@@ -119,7 +111,7 @@ fn compile_and_write(
             result
         })
         .collect();
-    results::write(context, workspace, which, Map::new(), &results, started)?;
+    results::write(context, workspace, arguments, &results, started)?;
     match failures.into_iter().next() {
         Some(error) => Err(Error::SharedProject(error)),
         None => Ok(()),

@@ -7,8 +7,8 @@ use crate::{
     cli::{LsArgs, LsOutput, SelectionArgs},
     commands::{Context, ExitStatus, execute::previous_state, parse},
     project::{
-        CompiledNodes, LoadOptions, ProjectError, Resource, ResourceType, Selector, Workspace, exposure_json,
-        node_json, source_json, unit_test_json, version_text, write_manifest,
+        CompiledNodes, ProjectError, Resource, ResourceType, Selector, Workspace, exposure_json, node_json,
+        source_json, unit_test_json, version_text, write_manifest,
     },
 };
 
@@ -40,8 +40,7 @@ const KINDS: [ResourceType; 8] = [
 
 /// Lists the selected resources, by unique id.
 pub(super) fn ls(args: &LsArgs, context: &Context) -> Result<ExitStatus, Error> {
-    let options = LoadOptions { command: "list".into(), quiet: context.printer.quiet(), ..LoadOptions::default() };
-    let workspace = parse::load(context, &options)?;
+    let workspace = parse::load(context, &parse::options("list", context))?;
     if !args.accepted.no_write_json {
         write_manifest(&workspace.manifest, &CompiledNodes::new(), &context.invocation, workspace.target_path())?;
     }

@@ -13,7 +13,7 @@ use crate::{
         parse, warehouse,
     },
     printer::table_text,
-    project::{Compiler, LoadOptions, Node, ProjectError, Resolver, ResourceType, Selection, Selector, Workspace},
+    project::{Compiler, Node, ProjectError, Resolver, ResourceType, Selection, Selector, Workspace},
 };
 
 /// Runs what the node selects and prints its first rows.
@@ -21,8 +21,7 @@ pub(super) fn show(args: &ShowArgs, context: &Context) -> Result<ExitStatus, Err
     if args.inline.is_none() && args.selection.included().is_empty() && args.selection.selector.is_none() {
         return Err(ProjectError::runtime("Either --select or --inline must be passed to show").into());
     }
-    let options = LoadOptions { command: "show".into(), quiet: context.printer.quiet(), ..LoadOptions::default() };
-    let workspace = parse::load(context, &options)?;
+    let workspace = parse::load(context, &parse::options("show", context))?;
     let kinds =
         [ResourceType::Model, ResourceType::Snapshot, ResourceType::Seed, ResourceType::Test, ResourceType::Analysis];
     let state = previous_state(&args.selection, &workspace, &context.printer)?;
@@ -45,7 +44,13 @@ pub(super) fn show(args: &ShowArgs, context: &Context) -> Result<ExitStatus, Err
     }
     for node in shown(&workspace, &args.selection, &selection.ids) {
         let sql = if node.resource_type == ResourceType::Seed {
-            format!("select * from {}", node.relation())
+            let relation = node.relation();
+            if prepared.warehouse().adapter().relation(&relation).map_err(Error::from)?.is_none() {
+                let error =
+                    ProjectError::runtime(format!("the seed {} is not loaded: {relation} does not exist", node.name));
+                return Err(error.hinting(format!("chpipe seed -s {}", node.name)).into());
+            }
+            format!("select * from {relation}")
         } else {
             let warehouse = prepared.warehouse();
             compiler.compile(&node.unique_id, Some(warehouse)).map_err(Error::SharedProject)?.code.clone()

@@ -1,7 +1,5 @@
 //! `chpipe source freshness`: how old the newest row of each source is, against what its properties allow.
 
-use serde_json::Map;
-
 use crate::{
     Error,
     cli::{ExecutionArgs, SourceArgs, SourceCommand},
@@ -15,15 +13,7 @@ use crate::{
 /// Checks the selected sources and writes sources.json.
 pub(super) fn source(args: &SourceArgs, context: &Context) -> Result<ExitStatus, Error> {
     let SourceCommand::Freshness(args) = &args.command;
-    let plan = Plan {
-        command: "freshness",
-        kinds: &[ResourceType::Source],
-        selection: &args.selection,
-        execution: &ExecutionArgs::default(),
-        tests_block: false,
-        only: None,
-        event_time: (None, None),
-        arguments: Map::new(),
-    };
+    let execution = ExecutionArgs::default();
+    let plan = Plan::new("freshness", &[ResourceType::Source], &args.selection, &execution);
     freshness(&plan, args.output.as_deref(), context)
 }

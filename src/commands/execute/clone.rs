@@ -42,7 +42,7 @@ pub(in crate::commands) fn clone(plan: &Plan<'_>, context: &Context) -> Result<E
         // A clone reads nothing of this target, so none waits for another.
         let waits: IndexMap<String, Vec<String>> = ids.iter().map(|id| (id.clone(), Vec::new())).collect();
         let results = schedule::run(&waits, ScheduleOptions { threads, fail_fast: false }, &cloner);
-        finish(plan, context, worker.workspace, None, &results, started)?;
+        finish(plan, context, worker.workspace, Some(worker.compiler), &results, started)?;
         worker.lines.summary(worker.workspace, &results, started.elapsed());
         if interrupted() {
             return Err(Error::Interrupted);
@@ -52,6 +52,9 @@ pub(in crate::commands) fn clone(plan: &Plan<'_>, context: &Context) -> Result<E
     })?;
     Ok(status.unwrap_or(ExitStatus::Success))
 }
+
+/// dbt's word for a relation that is there already.
+const NO_OP: &str = "No-op";
 
 struct Cloner<'w> {
     nodes: &'w NodeWorker<'w>,
@@ -74,7 +77,13 @@ impl Worker for Cloner<'_> {
         let cloned = match state {
             Ok(warehouse) => {
                 self.nodes.begin(warehouse, id);
-                self.clone_one(node, warehouse)
+                let cloned = self.clone_one(node, warehouse);
+                let statements = warehouse.adapter().take_statements();
+                let written = match cloned {
+                    Ok(NO_OP) => Ok(()),
+                    _ => self.nodes.write_run(node, None, &statements),
+                };
+                written.and(cloned)
             }
             Err(error) => Err(Failure::new("Runtime Error", node, &error.to_string(), None)),
         };
@@ -102,14 +111,14 @@ impl Cloner<'_> {
         let target = node.relation();
         let Some(from) = self.state.relation(&node.unique_id) else {
             lines.note(&format!("No relation found in state manifest for {}", node.unique_id));
-            return Ok("No-op");
+            return Ok(NO_OP);
         };
         let failed = |error: AdapterError| Failure::materialize(node, &error.into());
         let mut adapter = warehouse.adapter();
         let existing = adapter.relation(&target).map_err(failed)?;
         if from.render() == target.render() || (existing.is_some() && !self.nodes.plan.execution.full_refresh) {
             lines.note(&format!("Relation {target} already exists"));
-            return Ok("No-op");
+            return Ok(NO_OP);
         }
         let Some(source) = adapter.relation(&from).map_err(failed)? else {
             return Err(Failure::new("Runtime Error", node, &format!("{from} does not exist"), None));

@@ -178,7 +178,8 @@ impl<'a> Lines<'a> {
         }
         self.note("");
         let text = format!(
-            "Done. PASS={passed} WARN={warned} ERROR={errors} SKIP={skipped} NO-OP={no_op} TOTAL={}",
+            "Done. PASS={passed} WARN={warned} ERROR={} SKIP={skipped} NO-OP={no_op} TOTAL={}",
+            errors + partial,
             passed + warned + errors + partial + skipped + no_op
         );
         self.event("StatsLine", "Z023", &text, Map::new());

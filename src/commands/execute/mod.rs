@@ -15,17 +15,18 @@ mod snapshot;
 mod test;
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     time::Instant,
 };
 
+use chrono::{DateTime, Utc};
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use crate::{
     Error,
     cli::{ExecutionArgs, SelectionArgs},
-    commands::{Context, ExitStatus, audit, parse, warehouse},
+    commands::{Context, ExitStatus, arguments, audit, parse, warehouse},
     interrupt::interrupted,
     printer::Printer,
     project::{
@@ -37,6 +38,7 @@ use crate::{
     },
 };
 
+pub(super) use batches::Batches;
 pub(super) use clone::clone;
 pub(super) use freshness::freshness;
 pub(super) use lines::Lines;
@@ -52,12 +54,42 @@ pub(super) struct Plan<'a> {
     pub(super) execution: &'a ExecutionArgs,
     /// A failed test holds back what is built on the models it tests.
     pub(super) tests_block: bool,
-    /// Exactly these nodes, whatever the selection says (`retry`).
-    pub(super) only: Option<Vec<String>>,
+    /// What of an earlier invocation is done again, whatever the selection says.
+    pub(super) again: Option<&'a Again>,
     /// `--event-time-start` and `--event-time-end`.
     pub(super) event_time: (Option<&'a str>, Option<&'a str>),
+}
+
+/// What `retry` takes up.
+#[derive(Debug, Default)]
+pub(super) struct Again {
+    pub(super) ids: Vec<String>,
+    /// Of microbatch models that got half way: their `batch_results`.
+    pub(super) batches: BTreeMap<String, Batches>,
+    /// When the first attempt began: other microbatch models get the intervals of then.
+    pub(super) began: Option<DateTime<Utc>>,
+}
+
+impl<'a> Plan<'a> {
+    /// A plan without what only some commands have.
+    pub(super) fn new(
+        command: &'static str,
+        kinds: &'static [ResourceType],
+        selection: &'a SelectionArgs,
+        execution: &'a ExecutionArgs,
+    ) -> Self {
+        Self { command, kinds, selection, execution, tests_block: false, again: None, event_time: (None, None) }
+    }
+
     /// For `invocation_args_dict` and run_results.json.
-    pub(super) arguments: Map<String, Value>,
+    fn arguments(&self, context: &Context) -> Map<String, Value> {
+        let mut args = arguments::common(self.command, &context.settings);
+        arguments::put_selection(&mut args, self.selection);
+        arguments::put_execution(&mut args, self.execution);
+        arguments::put_text(&mut args, "event_time_start", self.event_time.0);
+        arguments::put_text(&mut args, "event_time_end", self.event_time.1);
+        args
+    }
 }
 
 /// Runs the plan.
@@ -117,8 +149,8 @@ fn with_worker<R>(
     let lines = Lines::new(&context.printer, plan.execution.warn_error);
     lines.note(&parse::found(&workspace));
     let state = previous_state(plan.selection, &workspace, &context.printer)?;
-    let mut ids = match &plan.only {
-        Some(ids) => ids.clone(),
+    let mut ids = match plan.again {
+        Some(again) => again.ids.clone(),
         None => {
             let selector = Selector::new(&workspace).with_state(state.as_ref());
             let selection = selector.select(plan.selection, plan.kinds)?;
@@ -157,14 +189,13 @@ fn with_worker<R>(
 /// dbt's flags of the command.
 fn load_options(plan: &Plan<'_>, context: &Context) -> LoadOptions {
     LoadOptions {
-        command: plan.command.into(),
         full_refresh: plan.execution.full_refresh,
         store_failures: plan.execution.store_failures,
         empty: plan.execution.empty,
         fail_fast: plan.execution.fail_fast,
         warn_error: plan.execution.warn_error,
-        quiet: context.printer.quiet(),
-        arguments: plan.arguments.clone(),
+        arguments: plan.arguments(context),
+        ..parse::options(plan.command, context)
     }
 }
 
@@ -310,20 +341,8 @@ fn finish(
     let target_path = workspace.target_path();
     let compiled = compiler.map(Compiler::compiled).unwrap_or_default();
     write_manifest(&workspace.manifest, &compiled, &context.invocation, target_path)?;
-    let mut args = plan.arguments.clone();
-    args.insert("which".into(), json!(plan.command));
+    let mut args = plan.arguments(context);
     args.insert("target".into(), json!(workspace.target.name));
-    args.insert("project_dir".into(), json!(context.settings.project_dir.display().to_string()));
-    args.insert("vars".into(), json!(context.settings.vars));
-    args.insert("full_refresh".into(), json!(plan.execution.full_refresh));
-    args.insert("empty".into(), json!(plan.execution.empty));
-    args.insert("sample".into(), json!(plan.execution.sample));
-    args.insert("fail_fast".into(), json!(plan.execution.fail_fast));
-    args.insert("store_failures".into(), json!(plan.execution.store_failures));
-    args.insert("select".into(), json!(plan.selection.included()));
-    args.insert("exclude".into(), json!(plan.selection.exclude));
-    args.insert("selector".into(), json!(plan.selection.selector));
-    args.insert("invocation_command".into(), json!(format!("chpipe {}", plan.command)));
     let document =
         RunResults { invocation: &context.invocation, results, elapsed: started.elapsed().as_secs_f64(), args };
     let json = document.json();

@@ -240,6 +240,10 @@ impl NodeWorker<'_> {
             _ => self.with_hooks(running, || self.run_model(running)),
         };
         let statements = running.warehouse.adapter().take_statements();
+        if self.is_microbatch(running.node) && self.own_materialization(running.node).is_none() {
+            // Each interval has its own file.
+            return done;
+        }
         self.write_run(running.node, running.compiled.as_deref(), &statements)?;
         done
     }
@@ -253,7 +257,12 @@ impl NodeWorker<'_> {
     }
 
     /// Writes the statements that were sent to `target/run`; of a test, which changes nothing, its query.
-    fn write_run(&self, node: &Node, compiled: Option<&Compiled>, statements: &[Statement]) -> Result<(), Failure> {
+    pub(super) fn write_run(
+        &self,
+        node: &Node,
+        compiled: Option<&Compiled>,
+        statements: &[Statement],
+    ) -> Result<(), Failure> {
         let mut text: Vec<&str> = statements.iter().map(|statement| statement.sql.as_str()).collect();
         if text.is_empty() {
             text.extend(compiled.map(|compiled| compiled.code.as_str()));
