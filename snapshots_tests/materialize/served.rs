@@ -209,7 +209,10 @@ fn a_repeated_insert_adds_nothing() {
         project.run(["run", "--select", "kept", "--vars", &vars]).success();
     }
     assert_eq!(query(&project, "select count(), uniqExact(n) from shop.kept"), ["20\t10"]);
-    project.run(["run", "--select", "doubled"]).success();
-    assert_eq!(query(&project, "select count() from shop.doubled"), ["20"], "without a window the proxy is to blame");
-    assert!(doubled.load(Ordering::Relaxed) >= 3);
+    // The first run makes the table with its rows in one statement, which is no INSERT.
+    for _ in 0..2 {
+        project.run(["run", "--select", "doubled"]).success();
+    }
+    assert_eq!(query(&project, "select count() from shop.doubled"), ["30"], "without a window the proxy is to blame");
+    assert!(doubled.load(Ordering::Relaxed) >= 2);
 }

@@ -13,13 +13,14 @@ impl Materialization for Table {
     }
 
     fn materialize(&self, model: &Model<'_>, adapter: &mut Adapter) -> Result<Outcome, MaterializeError> {
-        let existing = adapter.relation(model.relation)?;
+        let existing = adapter.existing(model.relation)?;
         if let Some(existing) = &existing
             && existing.is_table()
             && !model.full_refresh
             && !model.feeding_views.is_empty()
+            && let Some(existing) = adapter.relation(model.relation)?
         {
-            return keep_fed_table(model, adapter, existing);
+            return keep_fed_table(model, adapter, &existing);
         }
         let (aside, mut rows) = build::build_aside(model, adapter, true)?;
         if existing.is_some() && model.config().bool("repopulate_from_mvs_on_full_refresh") == Some(true) {
