@@ -53,7 +53,7 @@ impl Drop for Served {
     }
 }
 
-fn wait_for<R>(what: &str, mut found: impl FnMut() -> Option<R>) -> R {
+pub(super) fn wait_for<R>(what: &str, mut found: impl FnMut() -> Option<R>) -> R {
     let started = Instant::now();
     loop {
         if let Some(found) = found() {

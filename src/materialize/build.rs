@@ -83,7 +83,17 @@ pub(super) fn or_drop<R>(
 
 /// The columns of the model's query, checked against its contract where it has one.
 pub(super) fn query_columns(model: &Model<'_>, adapter: &mut Adapter) -> Result<Vec<ColumnInfo>, MaterializeError> {
-    let settings = settings_list(model.config().query_settings());
+    query_columns_with(model, adapter, &[])
+}
+
+/// The same, with settings of the caller's.
+pub(super) fn query_columns_with(
+    model: &Model<'_>,
+    adapter: &mut Adapter,
+    more: &[&str],
+) -> Result<Vec<ColumnInfo>, MaterializeError> {
+    let mut settings = settings_list(model.config().query_settings());
+    settings.extend(more.iter().map(|&setting| setting.to_owned()));
     let columns = adapter.query_columns(model.sql, &settings)?;
     if model.config().contract_enforced() { contract::check(model, columns, adapter) } else { Ok(columns) }
 }

@@ -320,8 +320,24 @@ fn target_columns(
     views: &Views<'_>,
 ) -> Result<Vec<crate::adapter::ColumnInfo>, MaterializeError> {
     let Some(first) = views.queries.first() else { return Ok(Vec::new()) };
+    let stream = if reads_stream(adapter, &first.query)? { &[FROM_STREAM][..] } else { &[] };
     let first = Model { sql: &first.query, ..*model };
-    build::query_columns(&first, adapter)
+    build::query_columns_with(&first, adapter, stream)
+}
+
+/// Lets a query name an S3Queue, Kafka or the like; to describe it reads nothing.
+const FROM_STREAM: &str = "stream_like_engine_allow_direct_select = 1";
+
+/// Whether the query reads a table that hands out each row once, to its views.
+fn reads_stream(adapter: &mut Adapter, query: &str) -> Result<bool, MaterializeError> {
+    match adapter.query_columns(query, &[]) {
+        Ok(_) => Ok(false),
+        // QUERY_NOT_ALLOWED.
+        Err(error) if error.code() == Some(620) => Ok(true),
+        // Whoever needs the columns says what is wrong with it.
+        Err(error) if error.code().is_some() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// How long a deployment is tried while rows arrive just in the moment of the switch. Merges of the sources are stopped
@@ -486,8 +502,7 @@ fn deploy(
     target: &Relation,
     existing: Option<&RelationInfo>,
 ) -> Result<Option<u64>, MaterializeError> {
-    let catches_up = views.refresh.is_none() && views.catchup && !model.empty;
-    let sources = if catches_up { trigger_tables(model, adapter, views)? } else { Vec::new() };
+    let (catches_up, sources) = sources_to_read(model, adapter, views)?;
     let columns = target_columns(model, adapter, views)?;
     let spec = TableSpec::new(model.source(), &columns, adapter.options())?;
     let temporary = |purpose: &str| temporary_relation(model.relation, model.invocation, purpose);
@@ -509,7 +524,9 @@ fn deploy(
         loop {
             adapter.drop_relation(&aside)?;
             create_table(adapter, &aside, &spec)?;
-            let more = if keeps_copy {
+            let more = if !catches_up {
+                Some(0)
+            } else if keeps_copy {
                 link_partitions(adapter, &aside, &collected)?;
                 collect(adapter, views, sources, &[&collected, &aside], &mut seen)?
             } else {
@@ -532,6 +549,26 @@ fn deploy(
         }
         Ok(rows)
     })
+}
+
+/// Whether there are rows to read that were there before the views, and the tables whose rows can be told apart by their
+/// parts.
+fn sources_to_read(
+    model: &Model<'_>,
+    adapter: &mut Adapter,
+    views: &Views<'_>,
+) -> Result<(bool, Vec<Relation>), MaterializeError> {
+    if views.refresh.is_some() || !views.catchup || model.empty {
+        return Ok((false, Vec::new()));
+    }
+    for query in &views.queries {
+        // Nothing has been in a stream before, and a view that exists for a moment would take rows out of it.
+        if reads_stream(adapter, &query.query)? {
+            tracing::warn!(relation = %model.relation, "it holds what its stream hands out from now on");
+            return Ok((false, Vec::new()));
+        }
+    }
+    Ok((true, trigger_tables(model, adapter, views)?))
 }
 
 /// Target and views in place: as few statements as possible, since what arrives between them has to be read again.
@@ -570,8 +607,7 @@ fn deploy_into(
     target: &RelationInfo,
 ) -> Result<Option<u64>, MaterializeError> {
     let Some(view) = views.queries.first() else { return Ok(Some(0)) };
-    let reads_itself = views.refresh.is_some() || !views.catchup || model.empty;
-    let sources = if reads_itself { Vec::new() } else { trigger_tables(model, adapter, views)? };
+    let (catches_up, sources) = sources_to_read(model, adapter, views)?;
     if let Some(existing) = existing {
         adapter.drop_relation(&existing.relation)?;
     }
@@ -581,11 +617,7 @@ fn deploy_into(
         if sources.is_empty() {
             views.create(adapter, relation, &target.relation, &view.query)?;
             // What arrives from here on is in the view's hands; a source without parts is read as it is.
-            return if views.refresh.is_some() {
-                Ok(Some(0))
-            } else {
-                views.catch_up(adapter, &target.relation, &view.query, &[])
-            };
+            return if catches_up { views.catch_up(adapter, &target.relation, &view.query, &[]) } else { Ok(Some(0)) };
         }
         adapter.drop_relation(&collecting)?;
         adapter.drop_relation(&complete)?;
@@ -637,7 +669,7 @@ fn collect(
         Ok(rows)
     };
     if sources.is_empty() {
-        return if views.refresh.is_some() { Ok(Some(0)) } else { read(adapter, &[]) };
+        return read(adapter, &[]);
     }
     let mut rows = Some(0);
     for _ in 0..1_000 {
