@@ -140,6 +140,7 @@ fn run(adapter: &mut Adapter, log: &Log, node: &Node, sql: &str, full_refresh: b
         invocation: "0a1b2c3d",
         batch: None,
         feeding_views: &[],
+        replaced_views: &[],
     };
     materialization(node.materialized()).unwrap().materialize(&model, adapter).unwrap();
     apply_grants(&model, adapter).unwrap();
@@ -238,6 +239,7 @@ fn distributed_models_follow_their_columns() {
         invocation: "0a1b2c3d",
         batch: None,
         feeding_views: &[],
+        replaced_views: &[],
     };
     let refused = materialization("distributed_incremental").unwrap().materialize(&model, &mut adapter).unwrap_err();
     assert!(refused.to_string().contains("microbatch"), "{refused}");

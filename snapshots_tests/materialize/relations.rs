@@ -14,7 +14,17 @@ use super::{
 
 fn model<'a>(node: &'a Node, relation: &'a Relation, sql: &'a str, full_refresh: bool) -> Model<'a> {
     let (empty, batch) = (false, None);
-    Model { node, relation, sql, full_refresh, empty, invocation: "0a1b2c3d", batch, feeding_views: &[] }
+    Model {
+        node,
+        relation,
+        sql,
+        full_refresh,
+        empty,
+        invocation: "0a1b2c3d",
+        batch,
+        feeding_views: &[],
+        replaced_views: &[],
+    }
 }
 
 fn run(adapter: &mut Adapter, node: &Node, sql: &str, full_refresh: bool) -> Result<Outcome, MaterializeError> {

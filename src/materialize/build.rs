@@ -245,7 +245,10 @@ fn replace(
 /// # Errors
 /// The warehouse cannot be asked, or refuses a DROP.
 pub fn drop_leftovers(adapter: &mut Adapter, leftovers: &[Relation]) -> Result<(), MaterializeError> {
-    for leftover in leftovers {
+    // A view whose target is gone makes inserts into its source fail.
+    let (views, tables): (Vec<_>, Vec<_>) =
+        leftovers.iter().partition(|leftover| leftover.kind == Some(RelationKind::MaterializedView));
+    for leftover in views.into_iter().chain(tables) {
         adapter.drop_relation(leftover)?;
     }
     Ok(())

@@ -67,6 +67,8 @@ pub struct Model<'a> {
     pub batch: Option<&'a Batch>,
     /// Materialized views of the project that write into this table.
     pub feeding_views: &'a [Relation],
+    /// Those of them that this invocation makes anew after the table, with all rows of their sources.
+    pub replaced_views: &'a [Relation],
 }
 
 impl<'a> Model<'a> {

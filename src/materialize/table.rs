@@ -3,7 +3,10 @@
 use serde_json::json;
 
 use super::{Materialization, MaterializeError, Model, Outcome, build, in_place, schema_change};
-use crate::adapter::{Adapter, RelationInfo};
+use crate::{
+    adapter::{Adapter, RelationInfo},
+    project::{Relation, RelationKind},
+};
 
 pub(super) struct Table;
 
@@ -24,7 +27,7 @@ impl Materialization for Table {
         }
         let (aside, mut rows) = build::build_aside(model, adapter, true)?;
         if existing.is_some() && model.config().bool("repopulate_from_mvs_on_full_refresh") == Some(true) {
-            for view in model.feeding_views {
+            for view in model.feeding_views.iter().filter(|view| !model.replaced_views.contains(view)) {
                 if let Some(view) = adapter.relation(view)? {
                     let columns = adapter.query_columns(&view.as_select, &[])?;
                     let names: Vec<String> = columns.into_iter().map(|column| column.name).collect();
@@ -32,6 +35,11 @@ impl Materialization for Table {
                     rows = rows.zip(summary.written_rows).map(|(rows, written)| rows + written);
                 }
             }
+        }
+        for view in model.replaced_views {
+            // What it wrote into the new table would be read from its source once more.
+            let view = Relation { kind: Some(RelationKind::MaterializedView), ..view.clone() };
+            adapter.drop_relation(&view)?;
         }
         build::put_in_place(model, adapter, &aside, existing.as_ref())?;
         Ok(Outcome::of(model.relation, rows))
