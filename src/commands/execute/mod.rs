@@ -104,7 +104,8 @@ pub(super) fn execute(plan: &Plan<'_>, context: &Context) -> Result<ExitStatus, 
         worker.lines.concurrency(threads, &worker.workspace.target.name);
         let mut results = hooks::run(worker, "on-run-start", &[])?;
         let failed = results.iter().any(|result| result.status.is_failure());
-        if failed && skips_nodes(worker.workspace) {
+        let skipped = failed && skips_nodes(worker.workspace);
+        if skipped {
             let total = ids.len();
             results.extend(ids.iter().enumerate().map(|(at, id)| {
                 let position = Position { index: at + 1, total, thread: 1 };
@@ -116,7 +117,9 @@ pub(super) fn execute(plan: &Plan<'_>, context: &Context) -> Result<ExitStatus, 
             results.extend(schedule::run(&waits, options, worker));
         }
         if !interrupted() {
-            let ended = hooks::run(worker, "on-run-end", &results)?;
+            // As dbt's: of nodes that were all skipped, on-run-end is told nothing.
+            let told = if skipped { &[] } else { results.as_slice() };
+            let ended = hooks::run(worker, "on-run-end", told)?;
             results.extend(ended);
         }
         finish(plan, context, worker.workspace, Some(worker.compiler), &results, started)?;
