@@ -2,6 +2,7 @@
 //! options; out: statements from the templates, run and recorded, and what the warehouse says about itself. It knows no
 //! model and decides nothing.
 
+mod catalog;
 mod cell;
 mod error;
 mod lease;
@@ -9,7 +10,7 @@ mod relation_info;
 mod templates;
 mod warehouse;
 
-use std::{path::Path, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use arrow::array::RecordBatch;
 use serde::Serialize;
@@ -17,10 +18,14 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     config::{Connection, Target},
-    engine::{Capabilities, Engine, QueryOptions, QuerySummary, Session, quote_identifier, quote_string},
+    engine::{
+        Capabilities, Engine, QueryOptions, QuerySummary, Session, quote_identifier, quote_string,
+        statement::{Kind, Statement as Parsed},
+    },
     project::{Relation, RelationKind},
 };
 
+pub use catalog::Catalog;
 pub use cell::{json as cell_json, rows as text_rows, text as cell_text};
 pub use error::AdapterError;
 pub use lease::{Lease, LeaseError, LeaseHolder, is_held};
@@ -101,6 +106,7 @@ pub struct Adapter {
     capabilities: Capabilities,
     options: AdapterOptions,
     templates: Arc<Templates>,
+    catalog: Option<Arc<Catalog>>,
     /// `<invocation>-<node>`: query ids begin with it, so that they can be found and ended on the server.
     query_prefix: String,
     sequence: usize,
@@ -125,6 +131,7 @@ impl Adapter {
             capabilities: engine.capabilities().clone(),
             options: options.clone(),
             templates: Arc::clone(templates),
+            catalog: None,
             query_prefix: query_prefix.into(),
             sequence: 0,
             statements: Vec::new(),
@@ -176,6 +183,11 @@ impl Adapter {
     ) -> Result<Lease, LeaseError> {
         let lock = relation.with_identifier(format!("{}{LOCK_SUFFIX}", relation.identifier));
         Lease::acquire(&self.engine, &lock, holder, patience)
+    }
+
+    /// What [`Adapter::existing`] believes.
+    pub fn set_catalog(&mut self, catalog: Arc<Catalog>) {
+        self.catalog = Some(catalog);
     }
 
     /// Ids of the next statements begin with this.
@@ -245,6 +257,29 @@ impl Adapter {
         };
         self.statements.push(Statement { sql: sql.to_owned(), summary });
         Ok(result?)
+    }
+
+    /// [`Adapter::execute`] for a statement that the project wrote: it may make or drop any relation.
+    ///
+    /// # Errors
+    /// As [`Adapter::execute`].
+    pub fn execute_of_project(&mut self, sql: &str) -> Result<QuerySummary, AdapterError> {
+        self.note_of_project(sql);
+        self.execute(sql)
+    }
+
+    /// Says that the project runs a statement of its own.
+    pub fn note_of_project(&self, sql: &str) {
+        if !matches!(Parsed::read(sql).kind, Kind::Select | Kind::Rows | Kind::Insert | Kind::Set | Kind::Empty) {
+            self.distrust_catalog();
+        }
+    }
+
+    /// Says that relations may have been made or dropped by others than the nodes.
+    pub fn distrust_catalog(&self) {
+        if let Some(catalog) = &self.catalog {
+            catalog.distrust();
+        }
     }
 
     /// Renders a template and runs it.
@@ -388,15 +423,42 @@ impl Adapter {
         Ok(first_column(self.rows("SELECT name FROM system.databases ORDER BY name")?))
     }
 
+    /// All databases with their engines.
+    ///
+    /// # Errors
+    /// As [`Adapter::execute`].
+    pub fn databases(&mut self) -> Result<HashMap<String, String>, AdapterError> {
+        let rows = self.rows("SELECT name, engine FROM system.databases")?;
+        Ok(rows
+            .into_iter()
+            .map(|row| {
+                let mut values = row.into_iter().map(Option::unwrap_or_default);
+                (values.next().unwrap_or_default(), values.next().unwrap_or_default())
+            })
+            .collect())
+    }
+
     /// Name and kind of everything in a database; the rest of the information is empty.
     ///
     /// # Errors
     /// As [`Adapter::execute`].
     pub fn relations(&mut self, schema: &str) -> Result<Vec<RelationInfo>, AdapterError> {
+        let databases = self.databases()?;
+        self.relations_in(&databases.into_iter().filter(|(name, _)| name == schema).collect())
+    }
+
+    /// [`Adapter::relations`] of several databases, whose engines are known.
+    ///
+    /// # Errors
+    /// As [`Adapter::execute`].
+    pub fn relations_in(&mut self, databases: &HashMap<String, String>) -> Result<Vec<RelationInfo>, AdapterError> {
+        if databases.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names: Vec<String> = databases.keys().map(|name| quote_string(name)).collect();
         let sql = format!(
-            "SELECT t.name, t.engine, d.engine FROM system.tables AS t JOIN system.databases AS d ON d.name = t.database \
-             WHERE t.database = {} ORDER BY t.name",
-            quote_string(schema)
+            "SELECT database, name, engine FROM system.tables WHERE database IN ({}) ORDER BY database, name",
+            names.join(", ")
         );
         let rows = self.rows(&sql)?;
         Ok(rows
@@ -404,10 +466,28 @@ impl Adapter {
             .map(|row| {
                 let mut values = row.into_iter().map(Option::unwrap_or_default);
                 let mut next = || values.next().unwrap_or_default();
-                let (name, engine, database_engine) = (next(), next(), next());
-                relation_info(schema, &name, engine, database_engine)
+                let (schema, name, engine) = (next(), next(), next());
+                let database_engine = databases.get(&schema).cloned().unwrap_or_default();
+                relation_info(&schema, &name, engine, database_engine)
             })
             .collect())
+    }
+
+    /// What stands where a node's relation will be, as the run's listing has it: name, kind and the database's engine, the
+    /// rest of the information may be empty. Something else may stand there since the listing was made.
+    ///
+    /// # Errors
+    /// As [`Adapter::execute`].
+    pub fn existing(&mut self, relation: &Relation) -> Result<Option<RelationInfo>, AdapterError> {
+        match self.catalog.as_ref().and_then(|catalog| catalog.first_look(relation)) {
+            Some(listed) => Ok(listed),
+            None => self.relation(relation),
+        }
+    }
+
+    /// The engine of a database of this run, where it is known without asking.
+    pub fn known_database_engine(&self, schema: &str) -> Option<&str> {
+        self.catalog.as_ref()?.database_engine(schema)
     }
 
     /// All about one relation; `None` where it does not exist.
@@ -415,9 +495,15 @@ impl Adapter {
     /// # Errors
     /// As [`Adapter::execute`].
     pub fn relation(&mut self, relation: &Relation) -> Result<Option<RelationInfo>, AdapterError> {
+        // The join costs more than the rest of the question.
+        let known = self.known_database_engine(&relation.schema).map(str::to_owned);
+        let (engine_of_database, join) = match &known {
+            Some(_) => ("''", ""),
+            None => ("d.engine", " JOIN system.databases AS d ON d.name = t.database"),
+        };
         let sql = format!(
-            "SELECT t.engine, d.engine, t.engine_full, t.create_table_query, t.as_select, t.sorting_key, t.primary_key, \
-             t.partition_key, t.comment FROM system.tables AS t JOIN system.databases AS d ON d.name = t.database \
+            "SELECT t.engine, {engine_of_database}, t.engine_full, t.create_table_query, t.as_select, t.sorting_key, \
+             t.primary_key, t.partition_key, t.comment FROM system.tables AS t{join} \
              WHERE t.database = {} AND t.name = {}",
             quote_string(&relation.schema),
             quote_string(&relation.identifier)
@@ -426,6 +512,7 @@ impl Adapter {
         let mut values = row.into_iter().map(Option::unwrap_or_default);
         let mut next = || values.next().unwrap_or_default();
         let (engine, database_engine) = (next(), next());
+        let database_engine = known.unwrap_or(database_engine);
         let info = relation_info(&relation.schema, &relation.identifier, engine, database_engine);
         Ok(Some(RelationInfo {
             engine_full: next(),

@@ -61,6 +61,7 @@ impl Warehouse for NodeWarehouse {
         if sql.trim().is_empty() {
             return Ok((Response { message: "OK".into(), ..Response::default() }, Table::default()));
         }
+        adapter.note_of_project(sql);
         if !fetch {
             let summary = adapter.execute(sql).map_err(|error| failed_statement(error, sql))?;
             let response = Response {
@@ -116,11 +117,15 @@ impl Warehouse for NodeWarehouse {
 
     fn drop_schema(&self, relation: &Relation) -> Result<(), WarehouseError> {
         let schema = relation.schema.clone().unwrap_or_default();
-        self.adapter.lock().drop_schema(&schema).map_err(failed)
+        let mut adapter = self.adapter.lock();
+        adapter.distrust_catalog();
+        adapter.drop_schema(&schema).map_err(failed)
     }
 
     fn drop_relation(&self, relation: &Relation) -> Result<(), WarehouseError> {
-        self.adapter.lock().drop_relation(&named(relation)).map_err(failed)
+        let mut adapter = self.adapter.lock();
+        adapter.distrust_catalog();
+        adapter.drop_relation(&named(relation)).map_err(failed)
     }
 
     fn truncate_relation(&self, relation: &Relation) -> Result<(), WarehouseError> {
@@ -128,7 +133,9 @@ impl Warehouse for NodeWarehouse {
     }
 
     fn rename_relation(&self, from: &Relation, to: &Relation) -> Result<(), WarehouseError> {
-        self.adapter.lock().rename(&[(&named(from), &named(to))]).map_err(failed)
+        let mut adapter = self.adapter.lock();
+        adapter.distrust_catalog();
+        adapter.rename(&[(&named(from), &named(to))]).map_err(failed)
     }
 
     fn can_exchange(&self, schema: &str, kind: &str) -> Result<bool, WarehouseError> {

@@ -89,6 +89,8 @@ pub(super) fn leave(command: &'static str, context: &Context, result: &Result<Ex
 /// What of a run's arguments belongs into the audit trail: all but the variables' values, which can be secrets.
 pub(super) fn selected(args: &Map<String, Value>) -> Value {
     let mut args = args.clone();
+    // The command line has them too.
+    args.remove("invocation_command");
     if let Some(Value::Object(variables)) = args.remove("vars") {
         args.insert("vars".to_owned(), variables.keys().cloned().collect());
     }

@@ -3,15 +3,20 @@
 
 use std::{sync::Arc, time::Instant};
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     Error,
-    cli::{CompileArgs, CompileOutput},
-    commands::{Context, ExitStatus, lazy_warehouse::LazyWarehouse, parse, results},
+    cli::{CompileArgs, CompileOutput, SelectionArgs},
+    commands::{
+        Context, ExitStatus, arguments,
+        execute::{deferral, previous_state},
+        lazy_warehouse::LazyWarehouse,
+        parse, results,
+    },
     project::{
-        Compiled, Compiler, Defer, LoadOptions, PreviousState, ProjectError, Resolver, ResourceType, Selector,
-        Workspace, write_manifest,
+        Compiled, Compiler, LoadOptions, Node, ProjectError, Resolver, ResourceType, Selection, Selector, Workspace,
+        write_manifest,
     },
     render::SilentEvents,
     schedule::{NodeResult, NodeStatus},
@@ -28,79 +33,66 @@ const KINDS: [ResourceType; 7] = [
     ResourceType::Operation,
 ];
 
-/// Compiles the selected nodes, writes their SQL and manifest.json, and prints what was named alone.
-pub(super) fn compile(args: &CompileArgs, context: &Context) -> Result<ExitStatus, Error> {
+/// Compiles the selected nodes, writes their SQL and manifest.json, and prints what was named alone. `only`: exactly these nodes,
+/// whatever the selection says.
+pub(super) fn compile(args: &CompileArgs, only: Option<&[String]>, context: &Context) -> Result<ExitStatus, Error> {
+    let mut arguments = arguments::common("compile", &context.settings);
+    arguments::put_selection(&mut arguments, &args.selection);
+    arguments.insert("full_refresh".into(), json!(args.full_refresh));
+    arguments.insert("empty".into(), json!(args.empty));
+    arguments.insert("introspect".into(), json!(!args.no_introspect));
     let options = LoadOptions {
-        command: "compile".into(),
         full_refresh: args.full_refresh,
         empty: args.empty,
-        quiet: context.printer.quiet(),
-        ..LoadOptions::default()
+        arguments: arguments.clone(),
+        ..parse::options("compile", context)
     };
     let workspace = parse::load(context, &options)?;
-    let state = previous_state(args, &workspace)?;
+    let state = previous_state(&args.selection, &workspace, &context.printer)?;
     let mut selection_args = args.selection.clone();
     if selection_args.resource_type.is_empty() {
         // dbt compiles analyses too.
         selection_args.resource_type = vec!["all".into()];
     }
-    let selection = Selector::new(&workspace).with_state(state.as_ref()).select(&selection_args, &KINDS)?;
+    let selection = match only {
+        Some(ids) => Selection { ids: ids.to_vec(), ..Selection::default() },
+        None => Selector::new(&workspace).with_state(state.as_ref()).select(&selection_args, &KINDS)?,
+    };
     for warning in &selection.warnings {
         context.printer.warning(warning);
     }
-    let defer = deferral(args, &workspace, state)?;
+    let warehouse = LazyWarehouse::new(context, !args.no_introspect);
+    let defer = deferral(&args.selection, &workspace, state, false, |schemas| warehouse.existing(schemas))?;
     let resolver = Resolver::new(&workspace, selection.ids.clone(), args.empty, defer);
     let events = SilentEvents;
     let compiler = Compiler::new(&workspace, &resolver, &events);
-    let warehouse = LazyWarehouse::new(context, !args.no_introspect);
     if let Some(sql) = &args.inline {
         let compiled = compiler.compile_inline(sql, Some(&warehouse))?;
         print(args, context, "inline_query", &compiled);
         return Ok(ExitStatus::Success);
     }
-    let ids: Vec<&String> = selection.ids.iter().collect();
-    compile_and_write(&workspace, &compiler, &warehouse, &ids, "compile", context)?;
+    compile_and_write(&workspace, &compiler, &warehouse, &selection.ids, arguments, context)?;
     context.printer.line(&parse::found(&workspace));
-    // dbt prints the SQL of nodes that were asked for by name.
-    if !args.selection.included().is_empty() {
-        let models: Vec<&&String> =
-            ids.iter().filter(|id| !id.starts_with("test.") && has_sql(&workspace, id)).collect();
-        if let [id] = models.as_slice()
-            && let Some(compiled) = compiler.compiled().get(id.as_str())
-        {
-            let name = workspace.manifest.nodes.get(id.as_str()).map_or(id.as_str(), |node| &node.name);
-            print(args, context, name, compiled);
+    let compiled = compiler.compiled();
+    for node in named(&workspace, &args.selection, &selection.ids) {
+        if let Some(compiled) = compiled.get(&node.unique_id) {
+            print(args, context, &node.name, compiled);
         }
     }
     Ok(ExitStatus::Success)
 }
 
-/// Compiles the ids where `compile` says so, and writes manifest.json: for `docs generate`.
-pub(super) fn write_selected(
-    workspace: &Workspace,
-    ids: &[String],
-    compile: bool,
-    context: &Context,
-) -> Result<(), Error> {
-    let resolver = Resolver::new(workspace, ids.to_vec(), false, None);
-    let events = SilentEvents;
-    let compiler = Compiler::new(workspace, &resolver, &events);
-    let ids: Vec<&String> = ids.iter().filter(|_| compile).collect();
-    let warehouse = LazyWarehouse::new(context, true);
-    compile_and_write(workspace, &compiler, &warehouse, &ids, "generate", context)
-}
-
 /// manifest.json and run_results.json are written even where a node failed, with the others compiled.
-fn compile_and_write(
+pub(super) fn compile_and_write(
     workspace: &Workspace,
     compiler: &Compiler<'_>,
     warehouse: &LazyWarehouse<'_>,
-    ids: &[&String],
-    which: &str,
+    ids: &[String],
+    arguments: Map<String, Value>,
     context: &Context,
 ) -> Result<(), Error> {
     let started = Instant::now();
-    let with_sql: Vec<&String> = ids.iter().copied().filter(|id| has_sql(workspace, id)).collect();
+    let with_sql: Vec<&String> = ids.iter().filter(|id| has_sql(workspace, id)).collect();
     let failures = compile_all(compiler, warehouse, &with_sql);
     let compiled = compiler.compiled();
     write_manifest(&workspace.manifest, &compiled, &context.invocation, workspace.target_path())?;
@@ -119,34 +111,19 @@ fn compile_and_write(
             result
         })
         .collect();
-    results::write(context, workspace, which, Map::new(), &results, started)?;
+    results::write(context, workspace, arguments, &results, started)?;
     match failures.into_iter().next() {
         Some(error) => Err(Error::SharedProject(error)),
         None => Ok(()),
     }
 }
 
-fn previous_state(args: &CompileArgs, workspace: &Workspace) -> Result<Option<PreviousState>, ProjectError> {
-    args.selection.state.as_deref().map(|folder| PreviousState::load(folder, workspace.target_path())).transpose()
-}
-
-fn deferral(
-    args: &CompileArgs,
-    workspace: &Workspace,
-    state: Option<PreviousState>,
-) -> Result<Option<Defer>, ProjectError> {
-    if !args.selection.defer {
-        return Ok(None);
-    }
-    let state = match &args.selection.defer_state {
-        Some(folder) => Some(PreviousState::load(folder, workspace.target_path())?),
-        None => state,
-    };
-    let Some(state) = state else {
-        return Err(ProjectError::runtime("Got a state selector method, but no comparison manifest")
-            .hinting("--defer needs --state DIR or --defer-state DIR"));
-    };
-    Ok(Some(Defer { state, favor_state: args.selection.favor_state, existing: Default::default() }))
+/// The nodes whose names stand in the first word of `--select`: those that dbt prints, be it in `compile` or in `show`.
+pub(super) fn named<'w>(workspace: &'w Workspace, selection: &SelectionArgs, ids: &[String]) -> Vec<&'w Node> {
+    let included = selection.included();
+    let Some(first) = included.first() else { return Vec::new() };
+    let nodes = ids.iter().filter_map(|id| workspace.manifest.nodes.get(id));
+    nodes.filter(|node| first.contains(&node.name)).collect()
 }
 
 fn has_sql(workspace: &Workspace, id: &str) -> bool {

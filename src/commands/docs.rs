@@ -2,42 +2,68 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::json;
+
 use crate::{
     Error,
     adapter::text_rows,
     cli::{DocsArgs, DocsCommand, DocsGenerateArgs},
-    commands::{Context, ExitStatus, compile, parse, warehouse},
+    commands::{
+        Context, ExitStatus, arguments, compile,
+        execute::{deferral, previous_state},
+        lazy_warehouse::LazyWarehouse,
+        parse, warehouse,
+    },
     engine::{self, QueryOptions},
     project::{
-        CatalogRow, LoadOptions, ProjectError, ResourceType, Selector, Workspace, catalog_json, catalog_query,
+        CatalogRow, Compiler, ProjectError, Resolver, ResourceType, Selector, Workspace, catalog_json, catalog_query,
         catalog_schemas, write_catalog,
     },
+    render::SilentEvents,
 };
 
 /// Runs the subcommand.
 pub(super) fn docs(args: &DocsArgs, context: &Context) -> Result<ExitStatus, Error> {
     match &args.command {
-        DocsCommand::Generate(args) => generate(args, context),
+        DocsCommand::Generate(args) => generate(args, None, context),
         DocsCommand::Serve => Err(ProjectError::NotSupported { feature: "`docs serve`".into(), location: None }.into()),
     }
 }
 
-fn generate(args: &DocsGenerateArgs, context: &Context) -> Result<ExitStatus, Error> {
+/// Compiles what is selected, or `only` these nodes, and writes both files.
+pub(super) fn generate(
+    args: &DocsGenerateArgs,
+    only: Option<&[String]>,
+    context: &Context,
+) -> Result<ExitStatus, Error> {
     if args.static_page {
         return Err(ProjectError::NotSupported { feature: "`docs generate --static`".into(), location: None }.into());
     }
-    let options = LoadOptions { command: "generate".into(), quiet: context.printer.quiet(), ..LoadOptions::default() };
-    let workspace = parse::load(context, &options)?;
+    let mut arguments = arguments::common("generate", &context.settings);
+    arguments::put_selection(&mut arguments, &args.selection);
+    arguments.insert("compile".into(), json!(!args.no_compile));
+    arguments.insert("empty_catalog".into(), json!(args.empty_catalog));
+    let workspace = parse::load(context, &parse::options("generate", context))?;
     let kinds =
         [ResourceType::Model, ResourceType::Snapshot, ResourceType::Seed, ResourceType::Test, ResourceType::Source];
-    let selection = Selector::new(&workspace).select(&args.selection, &kinds)?;
+    let state = previous_state(&args.selection, &workspace, &context.printer)?;
+    let selection = Selector::new(&workspace).with_state(state.as_ref()).select(&args.selection, &kinds)?;
     for warning in &selection.warnings {
         context.printer.warning(warning);
     }
-    compile::write_selected(&workspace, &selection.ids, !args.no_compile, context)?;
-    let given = !args.selection.included().is_empty()
-        || !args.selection.exclude.is_empty()
-        || args.selection.selector.is_some();
+    let warehouse = LazyWarehouse::new(context, true);
+    let defer = deferral(&args.selection, &workspace, state, false, |schemas| warehouse.existing(schemas))?;
+    let resolver = Resolver::new(&workspace, selection.ids.clone(), false, defer);
+    let compiler = Compiler::new(&workspace, &resolver, &SilentEvents);
+    if !args.no_compile {
+        let ids = only.unwrap_or(&selection.ids);
+        compile::compile_and_write(&workspace, &compiler, &warehouse, ids, arguments, context)?;
+    }
+    // As dbt's: without compiling, the catalog is of everything.
+    let given = !args.no_compile
+        && (!args.selection.included().is_empty()
+            || !args.selection.exclude.is_empty()
+            || args.selection.selector.is_some());
     let selected: Option<BTreeSet<String>> = given.then(|| selection.ids.into_iter().collect());
     context.printer.line("Building catalog");
     let rows = if args.empty_catalog { Vec::new() } else { rows(&workspace, context)? };

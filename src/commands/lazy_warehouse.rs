@@ -1,13 +1,17 @@
 //! A warehouse that is opened when a template first asks it something, and not at all with `--no-introspect`: most projects
 //! compile without one.
 
-use std::sync::OnceLock;
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::OnceLock,
+};
 
 use crate::{
     Error,
     adapter::{Adapter, AdapterOptions, NodeWarehouse, load_templates},
     commands::{Context, warehouse},
     config::Connection,
+    project::ProjectError,
     render::{Column, Relation, Response, Table, Value, Warehouse, WarehouseError},
 };
 
@@ -47,6 +51,20 @@ impl<'a> LazyWarehouse<'a> {
         }
         let opened = self.opened.get_or_init(|| self.connect().map_err(|error| WarehouseError::new(error.to_string())));
         opened.as_ref().map_err(Clone::clone)
+    }
+
+    /// All relations of these databases, as (schema, identifier).
+    ///
+    /// # Errors
+    /// The warehouse cannot be opened or asked.
+    pub(super) fn existing(&self, schemas: &BTreeSet<&str>) -> Result<HashSet<(String, String)>, Error> {
+        let mut existing = HashSet::new();
+        for schema in schemas {
+            let relations =
+                self.list_relations(schema).map_err(|error| ProjectError::runtime(error.message.clone()))?;
+            existing.extend(relations.into_iter().filter_map(|found| Some((found.schema?, found.identifier?))));
+        }
+        Ok(existing)
     }
 
     fn connect(&self) -> Result<NodeWarehouse, Error> {

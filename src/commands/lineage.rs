@@ -274,7 +274,7 @@ impl Lineage<'_> {
     }
 
     fn workspace(&self) -> Result<Workspace, Error> {
-        let options = LoadOptions { command: "lineage".into(), quiet: true, ..LoadOptions::default() };
+        let options = LoadOptions { quiet: true, ..parse::options("lineage", self.context) };
         parse::load(self.context, &options)
     }
 

@@ -5,10 +5,10 @@ use serde_json::{Map, Value};
 use crate::{
     Error,
     cli::{LsArgs, LsOutput, SelectionArgs},
-    commands::{Context, ExitStatus, parse},
+    commands::{Context, ExitStatus, execute::previous_state, parse},
     project::{
-        CompiledNodes, LoadOptions, PreviousState, ProjectError, Resource, ResourceType, Selector, Workspace,
-        exposure_json, node_json, source_json, unit_test_json, version_text, write_manifest,
+        CompiledNodes, ProjectError, Resource, ResourceType, Selector, Workspace, exposure_json, node_json,
+        source_json, unit_test_json, version_text, write_manifest,
     },
 };
 
@@ -40,17 +40,11 @@ const KINDS: [ResourceType; 8] = [
 
 /// Lists the selected resources, by unique id.
 pub(super) fn ls(args: &LsArgs, context: &Context) -> Result<ExitStatus, Error> {
-    let options = LoadOptions { command: "list".into(), quiet: context.printer.quiet(), ..LoadOptions::default() };
-    let workspace = parse::load(context, &options)?;
+    let workspace = parse::load(context, &parse::options("list", context))?;
     if !args.accepted.no_write_json {
         write_manifest(&workspace.manifest, &CompiledNodes::new(), &context.invocation, workspace.target_path())?;
     }
-    let state = args
-        .selection
-        .state
-        .as_deref()
-        .map(|folder| PreviousState::load(folder, workspace.target_path()))
-        .transpose()?;
+    let state = previous_state(&args.selection, &workspace, &context.printer)?;
     let selector = Selector::new(&workspace).with_state(state.as_ref());
     let mut selection = selector.select(&selection_args(args)?, &KINDS)?;
     for warning in &selection.warnings {

@@ -1,6 +1,7 @@
 //! One file and one public function a subcommand; each reads as a runbook over the stages. Here: only which command
 //! runs, and what all of them are given.
 
+mod arguments;
 mod audit;
 mod backfill;
 mod build;
@@ -123,7 +124,7 @@ fn run_command(command: Command, context: &Context) -> Result<ExitStatus, Error>
         Command::Completions(_) | Command::Simulate(_) => Ok(ExitStatus::Success),
         Command::Parse(args) => parse::parse(&args, context),
         Command::Ls(args) => ls::ls(&args, context),
-        Command::Compile(args) => compile::compile(&args, context),
+        Command::Compile(args) => compile::compile(&args, None, context),
         Command::Run(args) => run::run(&args, context),
         Command::Test(args) => test::test(&args, context),
         Command::Seed(args) => seed::seed(&args, context),

@@ -3,17 +3,26 @@
 use crate::{
     Error,
     cli::ParseArgs,
-    commands::{Context, ExitStatus},
+    commands::{Context, ExitStatus, arguments},
     project::{CompiledNodes, LoadOptions, Workspace, write_manifest},
 };
 
 /// Reads the project and writes manifest.json.
 pub(super) fn parse(_args: &ParseArgs, context: &Context) -> Result<ExitStatus, Error> {
-    let options = LoadOptions { command: "parse".into(), quiet: context.printer.quiet(), ..LoadOptions::default() };
-    let workspace = load(context, &options)?;
+    let workspace = load(context, &options("parse", context))?;
     write_manifest(&workspace.manifest, &CompiledNodes::new(), &context.invocation, workspace.target_path())?;
     context.printer.line(&found(&workspace));
     Ok(ExitStatus::Success)
+}
+
+/// What the project is told of a command that has no flags but the common ones.
+pub(super) fn options(command: &str, context: &Context) -> LoadOptions {
+    LoadOptions {
+        command: command.into(),
+        quiet: context.printer.quiet(),
+        arguments: arguments::common(command, &context.settings),
+        ..LoadOptions::default()
+    }
 }
 
 /// Loads the workspace and shows what parsing had to say.

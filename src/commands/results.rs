@@ -11,21 +11,15 @@ use crate::{
     schedule::{NodeResult, RunResults, write_run_results},
 };
 
-/// Writes run_results.json. `which` is dbt's name of the command; `arguments` are its own, beside those that all have.
+/// Writes run_results.json. `args` are those of [`arguments::common`](crate::commands::arguments::common) and the command's own.
 pub(super) fn write(
     context: &Context,
     workspace: &Workspace,
-    which: &str,
-    arguments: Map<String, Value>,
+    mut args: Map<String, Value>,
     results: &[NodeResult],
     started: Instant,
 ) -> Result<(), Error> {
-    let mut args = arguments;
-    args.insert("which".into(), json!(which));
     args.insert("target".into(), json!(workspace.target.name));
-    args.insert("project_dir".into(), json!(context.settings.project_dir.display().to_string()));
-    args.insert("vars".into(), json!(context.settings.vars));
-    args.insert("invocation_command".into(), json!(format!("chpipe {which}")));
     let document =
         RunResults { invocation: &context.invocation, results, elapsed: started.elapsed().as_secs_f64(), args };
     let target_path = workspace.target_path();

@@ -1,15 +1,17 @@
-//! `chpipe retry`: the last command again, for what failed or was skipped then.
+//! `chpipe retry`: the last command again, with its flags, for what failed or was skipped then.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::{
     Error,
-    cli::{ExecutionArgs, RetryArgs, SelectionArgs},
+    cli::{CompileArgs, DocsGenerateArgs, RetryArgs, RunOperationArgs},
     commands::{
         Context, ExitStatus,
-        execute::{Plan, execute},
+        arguments::Previous,
+        clone, compile, docs,
+        execute::{Again, Batches, Plan, clone as execute_clone, execute},
+        run_operation,
     },
-    config::Settings,
     project::{Project, ProjectError, ResourceType},
 };
 
@@ -20,7 +22,7 @@ const RETRYABLE: [&str; 5] = ["error", "fail", "skipped", "runtime error", "part
 pub(super) fn retry(args: &RetryArgs, context: &Context) -> Result<ExitStatus, Error> {
     let folder = match &args.state {
         Some(folder) => folder.clone(),
-        None => target_path(&context.settings)?,
+        None => Project::load_root(&context.settings, &context.settings.target()?)?.target_path,
     };
     let path = folder.join("run_results.json");
     let text = fs_err::read_to_string(&path).map_err(|_| {
@@ -29,68 +31,73 @@ pub(super) fn retry(args: &RetryArgs, context: &Context) -> Result<ExitStatus, E
     })?;
     let document: Value = serde_json::from_str(&text)
         .map_err(|error| ProjectError::runtime(format!("{} is not valid: {error}", path.display())))?;
-    let ids: Vec<String> = document["results"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|result| result["status"].as_str().is_some_and(|status| RETRYABLE.contains(&status)))
-        .filter_map(|result| result["unique_id"].as_str())
-        .filter(|id| !id.starts_with("operation."))
-        .map(str::to_owned)
-        .collect();
-    if ids.is_empty() {
-        context.printer.warning("Nothing to retry!");
-        return Ok(ExitStatus::Success);
-    }
-    let previous = &document["args"];
-    let flag = |name: &str| previous[name].as_bool().unwrap_or(false);
-    let execution = ExecutionArgs {
-        full_refresh: args.execution.full_refresh || flag("full_refresh"),
-        fail_fast: args.execution.fail_fast || flag("fail_fast"),
-        sample: args.execution.sample.clone().or_else(|| previous["sample"].as_str().map(str::to_owned)),
-        empty: args.execution.empty || flag("empty"),
-        store_failures: args.execution.store_failures || flag("store_failures"),
-        warn_error: args.execution.warn_error || flag("warn_error"),
+    let previous = Previous(&document["args"]);
+    let context = &Context { settings: previous.settings(&context.settings), ..context.clone() };
+    let again = again(&document, args.execution.warn_error);
+    let selection = previous.selection();
+    let execution = previous.execution(&args.execution);
+    let event_time = (previous.text("event_time_start"), previous.text("event_time_end"));
+    let plan = |command, kinds| Plan {
+        again: Some(&again),
+        event_time: (event_time.0.as_deref(), event_time.1.as_deref()),
+        tests_block: command == "build",
+        ..Plan::new(command, kinds, &selection, &execution)
     };
-    let which = previous["which"].as_str().unwrap_or_default();
-    let (command, kinds): (&'static str, &'static [ResourceType]) = match which {
-        "run" => ("run", &[ResourceType::Model]),
-        "test" => ("test", &[ResourceType::Test, ResourceType::UnitTest]),
-        "seed" => ("seed", &[ResourceType::Seed]),
-        "snapshot" => ("snapshot", &[ResourceType::Snapshot]),
-        "build" => ("build", &[]),
+    match previous.text("which").unwrap_or_default().as_str() {
+        "run" => execute(&plan("run", &[ResourceType::Model]), context),
+        "test" => execute(&plan("test", &[ResourceType::Test, ResourceType::UnitTest]), context),
+        "seed" => execute(&plan("seed", &[ResourceType::Seed]), context),
+        "snapshot" => execute(&plan("snapshot", &[ResourceType::Snapshot]), context),
+        "build" => execute(&plan("build", &[]), context),
+        "clone" => execute_clone(&plan("clone", clone::KINDS), context),
+        "compile" => {
+            let (full_refresh, empty) = (execution.full_refresh, execution.empty);
+            let no_introspect = previous.0["introspect"] == Value::Bool(false);
+            let args = CompileArgs { selection, full_refresh, empty, no_introspect, ..CompileArgs::default() };
+            compile::compile(&args, Some(&again.ids), context)
+        }
+        "generate" => {
+            let empty_catalog = previous.flag("empty_catalog");
+            let args = DocsGenerateArgs { selection, empty_catalog, ..DocsGenerateArgs::default() };
+            docs::generate(&args, Some(&again.ids), context)
+        }
+        // A macro that came to its end is not called again.
+        "run-operation" if again.ids.is_empty() => Ok(ExitStatus::Success),
+        "run-operation" => {
+            let given = &previous.0["args"];
+            let given = given.as_str().map_or_else(|| given.to_string(), str::to_owned);
+            let name = previous.text("macro").unwrap_or_default();
+            run_operation::run_operation(&RunOperationArgs { name, args: Some(given) }, context)
+        }
         other => {
             let message = format!("The command `{other}` of the last run cannot be retried");
-            return Err(ProjectError::runtime(message).into());
+            Err(ProjectError::runtime(message).into())
         }
-    };
-    let plan = Plan {
-        command,
-        kinds,
-        selection: &SelectionArgs::default(),
-        execution: &execution,
-        tests_block: command == "build",
-        only: Some(ids),
-        event_time: (None, None),
-        arguments: Map::new(),
-    };
-    // The variables of then, unless there are new ones.
-    let mut settings = context.settings.clone();
-    if settings.vars.is_empty()
-        && let Some(vars) = previous["vars"].as_object()
-    {
-        settings.vars = vars.clone();
     }
-    let context = Context {
-        settings,
-        printer: context.printer.clone(),
-        invocation: context.invocation.clone(),
-        journal: context.journal.clone(),
-        open_warehouse: context.open_warehouse.clone(),
-    };
-    execute(&plan, &context)
 }
 
-fn target_path(settings: &Settings) -> Result<std::path::PathBuf, Error> {
-    Ok(Project::load_root(settings, &settings.target()?)?.target_path)
+/// What did not succeed. Hooks are not among it: they are run by whatever is run again.
+fn again(document: &Value, warnings: bool) -> Again {
+    let mut again = Again { began: began(document), ..Again::default() };
+    for result in document["results"].as_array().into_iter().flatten() {
+        let (Some(id), Some(status)) = (result["unique_id"].as_str(), result["status"].as_str()) else { continue };
+        let retried = RETRYABLE.contains(&status) || (warnings && status == "warn");
+        if !retried || id.starts_with("operation.") {
+            continue;
+        }
+        again.ids.push(id.to_owned());
+        let batches = Batches::of(&result["batch_results"]);
+        if !batches.successful.is_empty() && !batches.failed.is_empty() {
+            again.batches.insert(id.to_owned(), batches);
+        }
+    }
+    again
+}
+
+/// When that invocation began. Of a retry of a retry it is the time of the first one that counts, but neither dbt nor chpipe
+/// keeps it.
+fn began(document: &Value) -> Option<chrono::DateTime<chrono::Utc>> {
+    let metadata = &document["metadata"];
+    let text = metadata["invocation_started_at"].as_str().or(metadata["generated_at"].as_str())?;
+    chrono::DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc())
 }

@@ -1,7 +1,5 @@
 //! `chpipe run`: models become relations.
 
-use serde_json::Map;
-
 use crate::{
     Error,
     cli::RunArgs,
@@ -15,14 +13,8 @@ use crate::{
 /// Runs the selected models.
 pub(super) fn run(args: &RunArgs, context: &Context) -> Result<ExitStatus, Error> {
     let plan = Plan {
-        command: "run",
-        kinds: &[ResourceType::Model],
-        selection: &args.selection,
-        execution: &args.execution,
-        tests_block: false,
-        only: None,
         event_time: (args.event_time.start.as_deref(), args.event_time.end.as_deref()),
-        arguments: Map::new(),
+        ..Plan::new("run", &[ResourceType::Model], &args.selection, &args.execution)
     };
     execute(&plan, context)
 }

@@ -8,7 +8,7 @@ use crate::{
     Error,
     cli::RunOperationArgs,
     commands::{
-        Context, ExitStatus,
+        Context, ExitStatus, arguments,
         execute::{Lines, Prepared},
         parse, results, warehouse,
     },
@@ -20,10 +20,13 @@ use crate::{
 /// Calls the macro with the arguments of `--args`; a macro that fails is a failure, not an error of chpipe's.
 pub(super) fn run_operation(args: &RunOperationArgs, context: &Context) -> Result<ExitStatus, Error> {
     let started = Instant::now();
-    let keywords = keywords(args.args.as_deref())?;
-    let options =
-        LoadOptions { command: "run-operation".into(), quiet: context.printer.quiet(), ..LoadOptions::default() };
-    context.journal.set_arguments(serde_json::json!({"which": "run-operation", "macro": args.name}));
+    let given = given(args.args.as_deref())?;
+    let keywords = given.iter().map(|(name, value)| (name.clone(), Value::from_json(value))).collect();
+    let mut arguments = arguments::common("run-operation", &context.settings);
+    arguments.insert("macro".into(), json!(args.name));
+    arguments.insert("args".into(), given.into());
+    context.journal.set_arguments(json!({"which": "run-operation", "macro": args.name}));
+    let options = LoadOptions { arguments: arguments.clone(), ..parse::options("run-operation", context) };
     let workspace = parse::load(context, &options)?;
     let opened = warehouse::open(context)?;
     let prepared = Prepared::open(&opened, context)?;
@@ -49,10 +52,7 @@ pub(super) fn run_operation(args: &RunOperationArgs, context: &Context) -> Resul
     result.execution_time = started.elapsed().as_secs_f64();
     result.message = called.as_ref().err().map(|error| error.report());
     write_manifest(&workspace.manifest, &CompiledNodes::new(), &context.invocation, workspace.target_path())?;
-    let mut arguments = Map::new();
-    arguments.insert("macro".into(), json!(args.name));
-    arguments.insert("args".into(), json!(args.args));
-    results::write(context, &workspace, "run-operation", arguments, &[result], started)?;
+    results::write(context, &workspace, arguments, &[result], started)?;
     match called {
         Ok(_) => Ok(ExitStatus::Success),
         Err(error) => {
@@ -62,13 +62,13 @@ pub(super) fn run_operation(args: &RunOperationArgs, context: &Context) -> Resul
     }
 }
 
-fn keywords(text: Option<&str>) -> Result<Vec<(String, Value)>, Error> {
+fn given(text: Option<&str>) -> Result<Map<String, Json>, Error> {
     let text = text.unwrap_or("{}");
     let yaml: Json = serde_yaml_ng::from_str(text)
         .map_err(|error| ProjectError::runtime(format!("--args is not valid YAML: {error}")))?;
     match yaml {
-        Json::Object(map) => Ok(map.iter().map(|(name, value)| (name.clone(), Value::from_json(value))).collect()),
-        Json::Null => Ok(Vec::new()),
+        Json::Object(map) => Ok(map),
+        Json::Null => Ok(Map::new()),
         _ => Err(ProjectError::runtime("--args is not a mapping").hinting("--args '{name: value}'").into()),
     }
 }

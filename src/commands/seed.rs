@@ -1,7 +1,5 @@
 //! `chpipe seed`: CSV files become tables.
 
-use serde_json::Map;
-
 use crate::{
     Error,
     cli::SeedArgs,
@@ -14,15 +12,6 @@ use crate::{
 
 /// Loads the selected seeds.
 pub(super) fn seed(args: &SeedArgs, context: &Context) -> Result<ExitStatus, Error> {
-    let plan = Plan {
-        command: "seed",
-        kinds: &[ResourceType::Seed],
-        selection: &args.selection,
-        execution: &args.execution,
-        tests_block: false,
-        only: None,
-        event_time: (None, None),
-        arguments: Map::new(),
-    };
+    let plan = Plan::new("seed", &[ResourceType::Seed], &args.selection, &args.execution);
     execute(&plan, context)
 }

@@ -5,14 +5,15 @@ use serde_json::{Map, Value, json};
 use crate::{
     Error,
     adapter::{Adapter, cell_json, cell_text},
-    cli::{CompileOutput, ShowArgs},
+    cli::{CompileOutput, SelectionArgs, ShowArgs},
     commands::{
         Context, ExitStatus,
-        execute::{Lines, Prepared},
+        compile::named,
+        execute::{Lines, Prepared, deferral, previous_state},
         parse, warehouse,
     },
     printer::table_text,
-    project::{Compiler, LoadOptions, ProjectError, Resolver, ResourceType, Selector},
+    project::{Compiler, Node, ProjectError, Resolver, ResourceType, Selection, Selector, Workspace},
 };
 
 /// Runs what the node selects and prints its first rows.
@@ -20,38 +21,53 @@ pub(super) fn show(args: &ShowArgs, context: &Context) -> Result<ExitStatus, Err
     if args.inline.is_none() && args.selection.included().is_empty() && args.selection.selector.is_none() {
         return Err(ProjectError::runtime("Either --select or --inline must be passed to show").into());
     }
-    let options = LoadOptions { command: "show".into(), quiet: context.printer.quiet(), ..LoadOptions::default() };
-    let workspace = parse::load(context, &options)?;
+    let workspace = parse::load(context, &parse::options("show", context))?;
     let kinds =
         [ResourceType::Model, ResourceType::Snapshot, ResourceType::Seed, ResourceType::Test, ResourceType::Analysis];
-    let ids = match &args.inline {
-        Some(_) => Vec::new(),
-        None => Selector::new(&workspace).select(&args.selection, &kinds)?.ids,
+    let state = previous_state(&args.selection, &workspace, &context.printer)?;
+    let selection = match &args.inline {
+        Some(_) => Selection::default(),
+        None => Selector::new(&workspace).with_state(state.as_ref()).select(&args.selection, &kinds)?,
     };
+    for warning in &selection.warnings {
+        context.printer.warning(warning);
+    }
     let opened = warehouse::open(context)?;
-    let prepared = Prepared::open(&opened, context)?;
+    let mut prepared = Prepared::open(&opened, context)?;
     let lines = Lines::new(&context.printer, false);
-    let resolver = Resolver::new(&workspace, ids.clone(), false, None);
+    let defer = deferral(&args.selection, &workspace, state, false, |schemas| prepared.existing(schemas))?;
+    let resolver = Resolver::new(&workspace, selection.ids.clone(), false, defer);
     let compiler = Compiler::new(&workspace, &resolver, &lines);
     if let Some(sql) = &args.inline {
         let compiled = compiler.compile_inline(sql, Some(prepared.warehouse()))?;
         return preview(args, context, &prepared, "inline_query", &compiled.code);
     }
-    let named = |id: &String| {
-        let name = id.rsplit('.').next().unwrap_or(id);
-        // Tests come along with a model; they are shown when they are what was asked for.
-        !id.starts_with("test.") || args.selection.included().iter().any(|spec| spec.contains(name))
-    };
-    for id in ids.iter().filter(|id| named(id)) {
-        let Some(node) = workspace.manifest.nodes.get(id) else { continue };
+    for node in shown(&workspace, &args.selection, &selection.ids) {
         let sql = if node.resource_type == ResourceType::Seed {
-            format!("select * from {}", node.relation())
+            let relation = node.relation();
+            if prepared.warehouse().adapter().relation(&relation).map_err(Error::from)?.is_none() {
+                let error =
+                    ProjectError::runtime(format!("the seed {} is not loaded: {relation} does not exist", node.name));
+                return Err(error.hinting(format!("chpipe seed -s {}", node.name)).into());
+            }
+            format!("select * from {relation}")
         } else {
-            compiler.compile(id, Some(prepared.warehouse())).map_err(Error::SharedProject)?.code.clone()
+            let warehouse = prepared.warehouse();
+            compiler.compile(&node.unique_id, Some(warehouse)).map_err(Error::SharedProject)?.code.clone()
         };
         preview(args, context, &prepared, &node.search_name(), &sql)?;
     }
     Ok(ExitStatus::Success)
+}
+
+/// What was named; where the selection names nothing (`tag:x`), all of it but the tests that came along.
+fn shown<'w>(workspace: &'w Workspace, selection: &SelectionArgs, ids: &[String]) -> Vec<&'w Node> {
+    let named = named(workspace, selection, ids);
+    if !named.is_empty() {
+        return named;
+    }
+    let nodes = ids.iter().filter_map(|id| workspace.manifest.nodes.get(id));
+    nodes.filter(|node| node.resource_type != ResourceType::Test).collect()
 }
 
 fn preview(

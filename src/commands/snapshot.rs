@@ -1,7 +1,5 @@
 //! `chpipe snapshot`: snapshots take up what changed in their sources; `--dry-run` shows it, `verify` checks their tables.
 
-use serde_json::Map;
-
 use crate::{
     Error,
     cli::{SnapshotArgs, SnapshotCommand},
@@ -18,16 +16,7 @@ pub(super) fn snapshot(args: &SnapshotArgs, context: &Context) -> Result<ExitSta
         Some(SnapshotCommand::Verify(verify)) => &verify.selection,
         None => &args.selection,
     };
-    let plan = Plan {
-        command: "snapshot",
-        kinds: &[ResourceType::Snapshot],
-        selection,
-        execution: &args.execution,
-        tests_block: false,
-        only: None,
-        event_time: (None, None),
-        arguments: Map::new(),
-    };
+    let plan = Plan::new("snapshot", &[ResourceType::Snapshot], selection, &args.execution);
     match &args.command {
         Some(SnapshotCommand::Verify(args)) => verify(&plan, context, args.repair),
         None if args.dry_run => dry_run(&plan, context),

@@ -1,7 +1,5 @@
 //! `chpipe test`: data tests and unit tests are run.
 
-use serde_json::Map;
-
 use crate::{
     Error,
     cli::TestArgs,
@@ -14,15 +12,6 @@ use crate::{
 
 /// Runs the selected tests.
 pub(super) fn test(args: &TestArgs, context: &Context) -> Result<ExitStatus, Error> {
-    let plan = Plan {
-        command: "test",
-        kinds: &[ResourceType::Test, ResourceType::UnitTest],
-        selection: &args.selection,
-        execution: &args.execution,
-        tests_block: false,
-        only: None,
-        event_time: (None, None),
-        arguments: Map::new(),
-    };
+    let plan = Plan::new("test", &[ResourceType::Test, ResourceType::UnitTest], &args.selection, &args.execution);
     execute(&plan, context)
 }

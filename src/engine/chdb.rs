@@ -2,8 +2,9 @@
 //!
 //! - One directory a process: libchdb has one storage path, so a second [`open`] of the same path shares the first
 //!   one's engine, and another path is refused. Every session is a libchdb connection of its own.
-//! - Settings of a statement are `SET` before it and put back after it: libchdb has no other way that leaves the
-//!   statement's text alone. Parameters go through libchdb's own binding.
+//! - Settings of a statement are `SET` before it, and put back by the `SET` of the next one, which costs nothing where both
+//!   have the same: libchdb has no other way that leaves the statement's text alone. Parameters go through libchdb's own
+//!   binding.
 //! - libchdb makes query ids by itself and takes none. Ours is put into `log_comment`, by which [`Engine::cancel`] finds
 //!   the statement in `system.processes`. `KILL QUERY … SYNC` would wait for ever: a killed statement leaves that list
 //!   only when its connection runs the next one.
@@ -235,6 +236,7 @@ impl ChdbEngine {
             connection,
             warehouse: Arc::clone(&self.warehouse),
             settings: BTreeMap::new(),
+            applied: BTreeMap::new(),
             unclean: false,
         })
     }
@@ -294,15 +296,24 @@ pub(crate) struct ChdbSession {
     warehouse: Arc<Warehouse>,
     /// What `SET` statements of this session set, as SQL literals: to put back after a statement's own settings.
     settings: BTreeMap<String, String>,
+    /// Settings of the last statement that are still in place.
+    applied: BTreeMap<String, Applied>,
     /// A `SET` in a form this module does not read was run: what to put back is asked for then.
     unclean: bool,
 }
 
-/// What a begun statement owes: its entry among the running ones, and the settings to put back.
+/// A setting that a statement has put in place of the session's own.
+struct Applied {
+    /// `None` where the `SET` failed: it may be in place or not.
+    value: Option<String>,
+    /// The session's own, as SQL.
+    before: String,
+}
+
+/// What a begun statement owes: its entry among the running ones.
 struct Begun {
     query_id: String,
     running: Arc<Running>,
-    restore: Option<String>,
     started: Instant,
 }
 
@@ -314,18 +325,60 @@ impl ChdbSession {
         let comment = options.settings.iter().find(|(name, _)| name == "log_comment").map(|(_, value)| value.clone());
         let tag = comment.unwrap_or_else(|| format!("chpipe:{}:{number}", self.warehouse.mark.simple()));
         let mut assignments = vec![format!("log_comment = {}", quote_string(&tag))];
-        let mut restore = Vec::new();
-        for (name, value) in options.settings.iter().filter(|(name, _)| name != "log_comment") {
+        let wanted = options.settings.iter().filter(|(name, _)| name != "log_comment");
+        // The last of equal names counts.
+        let wanted: BTreeMap<&str, &str> = wanted.map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let mut applied = BTreeMap::new();
+        for (name, value) in &wanted {
             check_setting_name(name)?;
-            assignments.push(format!("{name} = {}", quote_string(value)));
-            restore.push(format!("{name} = {}", self.value_to_restore(name)?));
+            let before = match self.applied.get(*name) {
+                Some(there) => there.before.clone(),
+                None => self.value_to_restore(name)?,
+            };
+            if self.applied.get(*name).and_then(|there| there.value.as_deref()) != Some(*value) {
+                assignments.push(format!("{name} = {}", quote_string(value)));
+            }
+            applied.insert((*name).to_owned(), Applied { value: Some((*value).to_owned()), before });
         }
-        let set = format!("SET {}", assignments.join(", "));
-        self.run_plain(&set, &query_id)?;
+        for (name, there) in self.applied.iter().filter(|(name, _)| !wanted.contains_key(name.as_str())) {
+            assignments.push(format!("{name} = {}", there.before));
+        }
+        self.apply(applied, &assignments, &query_id)?;
         let running = Arc::new(Running { tag, reads, cancelled: AtomicBool::new(false) });
         self.warehouse.running.lock().insert(query_id.clone(), Arc::clone(&running));
-        let restore = (!restore.is_empty()).then(|| format!("SET {}", restore.join(", ")));
-        Ok(Begun { query_id, running, restore, started: Instant::now() })
+        Ok(Begun { query_id, running, started: Instant::now() })
+    }
+
+    /// Runs one `SET` that leaves `applied` in place.
+    fn apply(
+        &mut self,
+        applied: BTreeMap<String, Applied>,
+        assignments: &[String],
+        query_id: &str,
+    ) -> Result<(), EngineError> {
+        let set = self.run_plain(&format!("SET {}", assignments.join(", ")), query_id);
+        if set.is_ok() {
+            self.applied = applied;
+            return Ok(());
+        }
+        // Some of them may be in place: the next statement sets all of them again.
+        for (name, there) in applied {
+            self.applied.entry(name).or_insert(there);
+        }
+        for there in self.applied.values_mut() {
+            there.value = None;
+        }
+        set
+    }
+
+    /// Puts back what statements have set, before one that sets by itself.
+    fn put_back(&mut self) -> Result<(), EngineError> {
+        if self.applied.is_empty() {
+            return Ok(());
+        }
+        let before: Vec<String> =
+            self.applied.iter().map(|(name, there)| format!("{name} = {}", there.before)).collect();
+        self.apply(BTreeMap::new(), &before, "")
     }
 
     fn value_to_restore(&self, name: &str) -> Result<String, EngineError> {
@@ -352,12 +405,6 @@ impl ChdbSession {
 
     fn end(&mut self, begun: &Begun) {
         self.warehouse.running.lock().remove(&begun.query_id);
-        if let Some(restore) = &begun.restore
-            && self.run_plain(restore, &begun.query_id).is_err()
-        {
-            // The names and values were accepted a moment ago; what fails now fails with the next statement too.
-            self.unclean = true;
-        }
     }
 
     /// Runs a statement in one piece.
@@ -462,6 +509,8 @@ impl ChdbSession {
         match set_assignments(sql) {
             Some(assignments) => {
                 for (name, value) in assignments {
+                    // Its value is the session's own now.
+                    self.applied.remove(&name);
                     if value.eq_ignore_ascii_case("DEFAULT") {
                         self.settings.remove(&name);
                     } else {
@@ -663,6 +712,9 @@ impl Session for ChdbSession {
     fn execute(&mut self, sql: &str, options: &QueryOptions) -> Result<QuerySummary, EngineError> {
         let statement = Statement::read(sql);
         check_single(&statement, options)?;
+        if statement.kind == Kind::Set {
+            self.put_back()?;
+        }
         let (_, summary) = self.run(sql.as_bytes(), "Null", options)?;
         self.note(sql, statement.kind);
         Ok(summary)
@@ -711,6 +763,9 @@ impl Session for ChdbSession {
         let joiner = Joiner::for_format(statement.format.unwrap_or(format));
         let one_piece = statement.whole_result || options.settings.iter().any(|(name, _)| whole_result_setting(name));
         let Some(mut joiner) = joiner.filter(|_| statement.kind == Kind::Select && !one_piece) else {
+            if statement.kind == Kind::Set {
+                self.put_back()?;
+            }
             let summary = self.write_in_one_piece(sql, format, options, out)?;
             self.note(sql, statement.kind);
             return Ok(summary);

@@ -10,6 +10,10 @@ use crate::{
     project::{Relation, RelationKind},
 };
 
+/// ClickHouse's error codes.
+const TABLE_ALREADY_EXISTS: i32 = 57;
+const UNKNOWN_TABLE: i32 = 60;
+
 /// Stands in the name of every temporary relation: `<identifier>__dbt_tmp_<invocation>`.
 pub const TEMPORARY_MARK: &str = "__dbt_tmp_";
 
@@ -64,9 +68,32 @@ pub fn insert_query(
     Ok(adapter.execute_with(&sql, &options)?)
 }
 
+/// What was done to fill a temporary relation; where it failed, the relation is gone again. A connection that is gone too
+/// leaves it to the next run.
+pub(super) fn or_drop<R>(
+    adapter: &mut Adapter,
+    temporary: &Relation,
+    result: Result<R, MaterializeError>,
+) -> Result<R, MaterializeError> {
+    if result.is_err() {
+        let _ = adapter.drop_relation(temporary);
+    }
+    result
+}
+
 /// The columns of the model's query, checked against its contract where it has one.
 pub(super) fn query_columns(model: &Model<'_>, adapter: &mut Adapter) -> Result<Vec<ColumnInfo>, MaterializeError> {
-    let settings = settings_list(model.config().query_settings());
+    query_columns_with(model, adapter, &[])
+}
+
+/// The same, with settings of the caller's.
+pub(super) fn query_columns_with(
+    model: &Model<'_>,
+    adapter: &mut Adapter,
+    more: &[&str],
+) -> Result<Vec<ColumnInfo>, MaterializeError> {
+    let mut settings = settings_list(model.config().query_settings());
+    settings.extend(more.iter().map(|&setting| setting.to_owned()));
     let columns = adapter.query_columns(model.sql, &settings)?;
     if model.config().contract_enforced() { contract::check(model, columns, adapter) } else { Ok(columns) }
 }
@@ -92,20 +119,56 @@ pub(super) fn build_aside(
     fill: bool,
 ) -> Result<(Relation, Option<u64>), MaterializeError> {
     let aside = temporary_relation(model.relation, model.invocation, "");
-    adapter.drop_relation(&aside)?;
     run_sql_header(model, adapter)?;
+    if fill && let Some(spec) = spec_of_query(model, adapter)? {
+        let values = json!({"relation": aside.render(), "table": spec, "query": model.sql.trim()});
+        let filled = created_anew(adapter, &aside, |adapter| {
+            Ok(adapter.run_ddl("materialize/create_table.sql", values.clone())?)
+        });
+        let rows = or_drop(adapter, &aside, filled)?.written_rows;
+        return Ok((aside, rows));
+    }
     let columns = query_columns(model, adapter)?;
     let spec = TableSpec::new(model.source(), &columns, adapter.options())?;
-    create_table(adapter, &aside, &spec)?;
+    created_anew(adapter, &aside, |adapter| create_table(adapter, &aside, &spec))?;
     let mut rows = Some(0);
     if fill {
         let names: Vec<String> = columns.into_iter().map(|column| column.name).collect();
         let settings = settings_list(model.config().query_settings());
         let query = ordered_query(model, &names);
-        let summary = insert_query(adapter, &aside, &names, &query, &settings)?;
-        rows = summary.written_rows;
+        let filled = insert_query(adapter, &aside, &names, &query, &settings);
+        rows = or_drop(adapter, &aside, filled)?.written_rows;
     }
     Ok((aside, rows))
+}
+
+/// The table without its columns, where CREATE TABLE … AS SELECT makes it as it is wanted, in one statement: no column has
+/// anything of its own, and the database is one that knows the form (Replicated ones and clusters do not).
+fn spec_of_query(model: &Model<'_>, adapter: &Adapter) -> Result<Option<TableSpec>, MaterializeError> {
+    let atomic = adapter.known_database_engine(&model.relation.schema) == Some("Atomic");
+    let config = model.config();
+    if !atomic || adapter.options().cluster.is_some() || config.contract_enforced() || config.query_settings().is_some()
+    {
+        return Ok(None);
+    }
+    let spec = TableSpec::new(model.source(), &[], adapter.options())?;
+    let plain = spec.elements.is_empty() && spec.comment.is_none() && TableSpec::columns_are_plain(model.source());
+    Ok(plain.then_some(spec))
+}
+
+/// Creates a relation of this invocation; what an earlier attempt of the invocation left under its name is dropped.
+fn created_anew<T>(
+    adapter: &mut Adapter,
+    relation: &Relation,
+    create: impl Fn(&mut Adapter) -> Result<T, MaterializeError>,
+) -> Result<T, MaterializeError> {
+    match create(adapter) {
+        Err(MaterializeError::Adapter(error)) if error.code() == Some(TABLE_ALREADY_EXISTS) => {
+            adapter.drop_relation(relation)?;
+            create(adapter)
+        }
+        done => done,
+    }
 }
 
 /// `sql_header`: statements to run before the model's own, in its session. Text that ends no statement has no place to go
@@ -115,14 +178,36 @@ pub(super) fn run_sql_header(model: &Model<'_>, adapter: &mut Adapter) -> Result
     for statement in header.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
         let only_comments = statement.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with("--"));
         if !only_comments {
-            adapter.execute(statement)?;
+            adapter.execute_of_project(statement)?;
         }
     }
     Ok(())
 }
 
 /// Puts a finished relation in the place of what is there, in one step where ClickHouse can, and drops what was there.
+/// `existing` may be of before: where it is not true any more, ClickHouse refuses, and it is asked for again.
 pub(super) fn put_in_place(
+    model: &Model<'_>,
+    adapter: &mut Adapter,
+    aside: &Relation,
+    existing: Option<&RelationInfo>,
+) -> Result<(), MaterializeError> {
+    let outdated = |error: &MaterializeError| match error {
+        MaterializeError::Adapter(error) => {
+            matches!((error.code(), existing), (Some(TABLE_ALREADY_EXISTS), None) | (Some(UNKNOWN_TABLE), Some(_)))
+        }
+        _ => false,
+    };
+    match replace(model, adapter, aside, existing) {
+        Err(error) if outdated(&error) => {
+            let existing = adapter.relation(model.relation)?;
+            replace(model, adapter, aside, existing.as_ref())
+        }
+        done => done,
+    }
+}
+
+fn replace(
     model: &Model<'_>,
     adapter: &mut Adapter,
     aside: &Relation,
@@ -160,7 +245,10 @@ pub(super) fn put_in_place(
 /// # Errors
 /// The warehouse cannot be asked, or refuses a DROP.
 pub fn drop_leftovers(adapter: &mut Adapter, leftovers: &[Relation]) -> Result<(), MaterializeError> {
-    for leftover in leftovers {
+    // A view whose target is gone makes inserts into its source fail.
+    let (views, tables): (Vec<_>, Vec<_>) =
+        leftovers.iter().partition(|leftover| leftover.kind == Some(RelationKind::MaterializedView));
+    for leftover in views.into_iter().chain(tables) {
         adapter.drop_relation(leftover)?;
     }
     Ok(())

@@ -101,6 +101,15 @@ impl TableSpec {
         })
     }
 
+    /// Whether no column has a codec, a TTL or a comment of its own.
+    pub fn columns_are_plain(source: TableSource<'_>) -> bool {
+        source.documented.iter().all(|(name, column)| {
+            extra_text(column, "codec").is_none()
+                && extra_text(column, "ttl").is_none()
+                && column_comment(source, name).is_none()
+        })
+    }
+
     /// Whether the table keeps sorted parts.
     pub fn is_merge_tree(&self) -> bool {
         self.engine.contains("MergeTree")

@@ -22,7 +22,7 @@ impl Materialization for View {
         if model.config().contract_enforced() {
             build::query_columns(model, adapter)?;
         }
-        let existing = adapter.relation(model.relation)?;
+        let existing = adapter.existing(model.relation)?;
         if let Some(existing) = &existing {
             let replaceable = matches!(existing.kind(), RelationKind::Table | RelationKind::View)
                 && adapter.can_exchange(&existing.database_engine);

@@ -128,12 +128,13 @@ impl Lock {
                 take_over(&mut *session, &table, &other)?;
                 continue;
             }
-            if begun.elapsed() >= timeout {
-                return Err(MigrateError::Locked { holder: other.to_string(), waited: begun.elapsed().as_secs() });
-            }
-            if !told {
+            // However slow the machine is: whoever may wait is told for whom.
+            if !told && !timeout.is_zero() {
                 waiting(&other.to_string());
                 told = true;
+            }
+            if begun.elapsed() >= timeout {
+                return Err(MigrateError::Locked { holder: other.to_string(), waited: begun.elapsed().as_secs() });
             }
             if crate::interrupt::interrupted() {
                 return Err(MigrateError::Interrupted);

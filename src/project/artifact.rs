@@ -196,7 +196,7 @@ pub fn node_json(node: &Node, compiled: Option<&Compiled>) -> Value {
         }
     }
     shape.put("depends_on", json!({"macros": macros, "nodes": node.depends_on.nodes}));
-    match compiled {
+    match compiled.filter(|compiled| !compiled.only_built) {
         None => shape.put("compiled_path", Value::Null),
         Some(compiled) => {
             shape.put("compiled_path", json!(compiled.compiled_path));

@@ -32,6 +32,8 @@ pub struct Compiled {
     pub compiled_path: Option<String>,
     /// `target/run/…`, once the node was run.
     pub build_path: Option<String>,
+    /// It was run without having been compiled: a clone, a seed.
+    pub only_built: bool,
     /// The CTEs of ephemeral models, in order of use.
     pub extra_ctes: Vec<Cte>,
     /// Macros that were called while it compiled; the manifest adds them to `depends_on`.
@@ -69,6 +71,8 @@ pub struct Defer {
     pub favor_state: bool,
     /// Relations that the target has, as (schema, identifier); nothing deferred is among them unless `favor_state`.
     pub existing: HashSet<(String, String)>,
+    /// Whether the command makes what is selected: then it is there by the time that something refers to it.
+    pub builds: bool,
 }
 
 impl Resolver {
@@ -116,11 +120,9 @@ impl Resolver {
 
     fn deferred(&self, node: &Node) -> Option<Relation> {
         let defer = self.defer.as_ref()?;
-        if self.selected.contains(&node.unique_id) {
-            return None;
-        }
+        let selected = self.selected.contains(&node.unique_id);
         let exists = defer.existing.contains(&(node.schema.clone(), node.alias.clone()));
-        if exists && !defer.favor_state {
+        if (selected && defer.builds) || (exists && (selected || !defer.favor_state)) {
             return None;
         }
         defer.state.relation(&node.unique_id)
@@ -334,6 +336,33 @@ impl<'a> Compiler<'a> {
         Ok(Compiled { code, extra_ctes, ..Compiled::default() })
     }
 
+    /// A source's `loaded_at_query`, in which `this` and `source_node` are the source.
+    ///
+    /// # Errors
+    /// As [`Compiler::compile`].
+    pub fn compile_loaded_at(
+        &self,
+        source: &super::Source,
+        sql: &str,
+        warehouse: &dyn Warehouse,
+    ) -> Result<String, ProjectError> {
+        let model = render::Value::from_json(&artifact::source_json(source));
+        let context = NodeContext {
+            unique_id: source.unique_id.clone(),
+            name: source.name.clone(),
+            package: source.package_name.clone(),
+            resource_type: "source".into(),
+            path: source.original_file_path.clone(),
+            model: model.clone(),
+            this: Some(render::Relation::from(&source.relation())),
+            ..NodeContext::default()
+        };
+        let services = Services { resolve: Some(self.resolver), warehouse: Some(warehouse), events: self.events };
+        let mut renderer = Renderer::new(&self.workspace.environment, context, Phase::Compile, services);
+        renderer.set("source_node", model);
+        Ok(renderer.render(Source { text: sql, path: &source.original_file_path, first_line: 1 })?.text)
+    }
+
     /// All that was compiled so far, for manifest.json.
     pub fn compiled(&self) -> artifact::CompiledNodes {
         let mut compiled: artifact::CompiledNodes = self
@@ -343,7 +372,10 @@ impl<'a> Compiler<'a> {
             .filter_map(|(id, slot)| Some((id.clone(), Arc::clone(slot.get()?.as_ref().ok()?))))
             .collect();
         for (id, path) in self.built.lock().iter() {
-            Arc::make_mut(compiled.entry(id.clone()).or_default()).build_path = Some(path.clone());
+            let entry = compiled
+                .entry(id.clone())
+                .or_insert_with(|| Arc::new(Compiled { only_built: true, ..Compiled::default() }));
+            Arc::make_mut(entry).build_path = Some(path.clone());
         }
         compiled
     }
@@ -536,15 +568,20 @@ impl<'a> Compiler<'a> {
         Ok(shown)
     }
 
+    /// Writes the SQL of one interval of a microbatch model below `compiled` or `run`: `m/m_2024-01-31.sql`.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_batch(&self, folder: &str, node: &Node, batch: &str, code: &str) -> Result<(), ProjectError> {
+        let path = node.target_path();
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let path = path.with_extension("").join(format!("{stem}_{batch}.sql"));
+        self.write_at(&self.workspace.target_path().join(folder).join(path), code)
+    }
+
     fn write_target(&self, folder: &str, node: &Node, code: &str) -> Result<String, ProjectError> {
         let path = self.workspace.target_path().join(folder).join(node.target_path());
-        if let Some(parent) = path.parent() {
-            fs_err::create_dir_all(parent).map_err(|source| ProjectError::io(parent, source))?;
-        }
-        // An unchanged file keeps its time, for tools that watch it.
-        if fs_err::read_to_string(&path).ok().as_deref() != Some(code) {
-            fs_err::write(&path, code).map_err(|source| ProjectError::io(&path, source))?;
-        }
+        self.write_at(&path, code)?;
         let shown = shown(&path, &self.workspace.project.root.root);
         // dbt writes the hooks' file as `./dbt_project.yml`.
         let own = node.original_file_path.trim_start_matches("./");
@@ -552,6 +589,17 @@ impl<'a> Compiler<'a> {
             Some(_) => shown.replacen(own, &node.original_file_path, 1),
             None => shown,
         })
+    }
+
+    fn write_at(&self, path: &Path, code: &str) -> Result<(), ProjectError> {
+        if let Some(parent) = path.parent() {
+            fs_err::create_dir_all(parent).map_err(|source| ProjectError::io(parent, source))?;
+        }
+        // An unchanged file keeps its time, for tools that watch it.
+        if fs_err::read_to_string(path).ok().as_deref() != Some(code) {
+            fs_err::write(path, code).map_err(|source| ProjectError::io(path, source))?;
+        }
+        Ok(())
     }
 }
 

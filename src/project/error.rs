@@ -19,8 +19,8 @@ pub enum ProjectError {
     /// dbt's `Runtime Error`: dbt_project.yml, packages, selection.
     #[error("Runtime Error{}", body(subject, message))]
     Runtime { subject: Option<String>, message: String, location: Option<Location>, hint: Option<String> },
-    /// dbt's `Dependency Error`.
-    #[error("Dependency Error{}", body(&None, message))]
+    /// What `deps` cannot fetch or agree on; dbt calls it a `Runtime Error` too.
+    #[error("Runtime Error{}", body(&None, message))]
     Dependency { message: String, hint: Option<String> },
     /// A part of dbt that chpipe leaves out.
     #[error("Runtime Error\n  chpipe does not support {feature}")]

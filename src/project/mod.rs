@@ -10,6 +10,7 @@ mod error;
 mod graph;
 mod lookup;
 mod manifest;
+mod moment;
 mod node;
 mod node_config;
 mod package;
@@ -32,6 +33,7 @@ pub use compile::{Compiled, Compiler, Cte, Defer, Resolver};
 pub use error::ProjectError;
 pub use graph::Graph;
 pub use manifest::{Disabled, Manifest, Metadata, Resource};
+pub use moment::parse_moment;
 pub use node::{
     Access, Checksum, Column, Contract, DependsOn, Docs, Documentation, Exposure, Freshness, FreshnessThreshold, Group,
     Macro, MacroArgument, Node, Ref, ResourceType, Source, TestMetadata, UnitTest, UnitTestInput, UnitTestRows,

@@ -31,9 +31,16 @@ const LOCK_FILE: &str = "package-lock.yml";
 #[derive(Debug, Clone, PartialEq)]
 enum Spec {
     Local { path: String },
-    Git { url: String, revision: Option<String>, subdirectory: Option<String>, warn_unpinned: bool },
-    Tarball { url: String, name: String },
+    Git { url: Address, revision: Option<String>, subdirectory: Option<String>, warn_unpinned: bool },
+    Tarball { url: Address, name: String },
     Hub { package: String, versions: Vec<String>, prerelease: bool },
+}
+
+/// Where a package is: as it is asked, and as it was written, for the lock file. The first may hold a token.
+#[derive(Debug, Clone, PartialEq)]
+struct Address {
+    rendered: String,
+    written: String,
 }
 
 /// A package with one version.
@@ -218,11 +225,12 @@ impl<'a> Deps<'a> {
         match spec {
             Spec::Hub { package, versions, prerelease } => self.pin_hub(package, versions, prerelease),
             Spec::Git { url, revision, subdirectory, warn_unpinned } => {
-                let checkout = self.checkout(&url, revision.as_deref(), subdirectory.as_deref())?;
+                let checkout = self.checkout(&url.rendered, revision.as_deref(), subdirectory.as_deref())?;
                 let unpinned = matches!(revision.as_deref(), None | Some("HEAD" | "main" | "master"));
                 if unpinned && warn_unpinned {
                     (self.say)(&format!(
-                        "The git package \"{url}\" is pinned to {}. This can introduce breaking changes into your project without warning",
+                        "The git package \"{}\" is pinned to {}. This can introduce breaking changes into your project without warning",
+                        url.written,
                         revision.as_deref().unwrap_or("HEAD")
                     ));
                 }
@@ -234,7 +242,7 @@ impl<'a> Deps<'a> {
                 Ok((Pinned { spec, name }, more))
             }
             Spec::Tarball { url, name } => {
-                let folder = self.unpack(&url, &name)?;
+                let folder = self.unpack(&url.rendered, &name)?;
                 let more = self.declared(&folder, false)?.into_iter().map(|entry| entry.spec).collect();
                 Ok((Pinned { spec: Spec::Tarball { url, name: name.clone() }, name }, more))
             }
@@ -276,9 +284,11 @@ impl<'a> Deps<'a> {
         }
         fitting.sort();
         let Some((_, chosen)) = fitting.last() else {
-            let all: Vec<&String> = known.keys().collect();
+            let mut all: Vec<String> = known.keys().cloned().collect();
+            all.sort_by_key(|name| Version::parse(name));
+            all.retain(|name| allow || Version::parse(name).is_some_and(|version| !version.is_prerelease()));
             return Err(ProjectError::dependency(format!(
-                "Could not find a matching compatible version for package {package}\n  Requested range: {}\n  Available versions: {}",
+                "Could not find a matching compatible version for package {package}\n  Requested range: {}\n  Compatible versions: {}",
                 versions.join(", "),
                 super::package::python_repr(&json!(all))
             )));
@@ -305,7 +315,9 @@ impl<'a> Deps<'a> {
             .hinting("set DBT_PACKAGE_HUB_URL to the hub's address, or take the package with `git:` and `revision:`"));
         };
         let url = format!("{}/api/v1/{package}.json", hub.trim_end_matches('/'));
-        let bytes = download(&url)?;
+        let Some(bytes) = download(&url)? else {
+            return Err(ProjectError::dependency(format!("Package {package} was not found in the package index")));
+        };
         let value: Value = serde_json::from_slice(&bytes)
             .map_err(|error| ProjectError::dependency(format!("the hub's answer for {package} is no JSON: {error}")))?;
         self.hub.insert(package.to_owned(), value.clone());
@@ -353,7 +365,8 @@ impl<'a> Deps<'a> {
         if !folder.exists() {
             let bytes = match url.strip_prefix("file://") {
                 Some(path) => fs_err::read(path).map_err(|source| ProjectError::io(path, source))?,
-                None => download(url)?,
+                None => download(url)?
+                    .ok_or_else(|| ProjectError::dependency(format!("there is no archive at {}", scrubbed(url))))?,
             };
             let archive = self.downloads.path().join(format!("{name}.tar.gz"));
             fs_err::write(&archive, bytes).map_err(|source| ProjectError::io(&archive, source))?;
@@ -387,7 +400,7 @@ impl<'a> Deps<'a> {
             let to = folder.join(&package.name);
             let shown = match &package.spec {
                 Spec::Hub { package, .. } => package.clone(),
-                Spec::Git { url, .. } => scrubbed(url),
+                Spec::Git { url, .. } => scrubbed(&url.written),
                 Spec::Tarball { name, .. } => name.clone(),
                 Spec::Local { path } => path.clone(),
             };
@@ -403,7 +416,7 @@ impl<'a> Deps<'a> {
                     (self.say)(&format!("Installed from <local @ {path}>"));
                 }
                 Spec::Git { url, revision, subdirectory, .. } => {
-                    let checkout = self.checkout(url, revision.as_deref(), subdirectory.as_deref())?;
+                    let checkout = self.checkout(&url.rendered, revision.as_deref(), subdirectory.as_deref())?;
                     let from = subdirectory.as_ref().map_or(checkout.clone(), |below| checkout.join(below));
                     copy(&from, &to)?;
                     let below =
@@ -411,8 +424,8 @@ impl<'a> Deps<'a> {
                     (self.say)(&format!("Installed from revision {}{below}", revision.as_deref().unwrap_or("HEAD")));
                 }
                 Spec::Tarball { url, name } => {
-                    copy(&self.unpack(url, name)?, &to)?;
-                    (self.say)(&format!("Installed from tarball (url: {})", scrubbed(url)));
+                    copy(&self.unpack(&url.rendered, name)?, &to)?;
+                    (self.say)(&format!("Installed from tarball (url: {})", scrubbed(&url.written)));
                 }
                 Spec::Hub { package: id, versions, .. } => {
                     let version = versions.first().cloned().unwrap_or_default();
@@ -465,6 +478,10 @@ impl Entry {
             return Err(invalid(format!("Additional properties are not allowed ('{unknown}' was unexpected)")));
         }
         let mut hashed = Map::new();
+        let address = |key: &str, rendered: String| Address {
+            written: written[key].as_str().map_or_else(|| rendered.clone(), str::to_owned),
+            rendered,
+        };
         let spec = if let Some(package) = text("package") {
             if !package.contains('/') {
                 return Err(invalid(format!(
@@ -495,7 +512,7 @@ impl Entry {
             hashed.insert("warn-unpinned".into(), warn.clone());
             hashed.insert("subdirectory".into(), map.get("subdirectory").cloned().unwrap_or_default());
             Spec::Git {
-                url,
+                url: address("git", url),
                 revision: text("revision"),
                 subdirectory: text("subdirectory"),
                 warn_unpinned: warn.as_bool().unwrap_or(true),
@@ -505,7 +522,7 @@ impl Entry {
                 return Err(invalid("'name' is a required property of a tarball package".into()));
             };
             hashed.insert("tarball".into(), json!(url));
-            Spec::Tarball { url, name }
+            Spec::Tarball { url: address("tarball", url), name }
         } else {
             let path = text("local").unwrap_or_default();
             if path.is_empty() {
@@ -527,9 +544,9 @@ impl Spec {
         match self {
             Self::Local { path } => format!("local:{path}"),
             Self::Git { url, subdirectory, .. } => {
-                format!("git:{}/{}", url.trim_end_matches(".git"), subdirectory.as_deref().unwrap_or_default())
+                format!("git:{}/{}", url.rendered.trim_end_matches(".git"), subdirectory.as_deref().unwrap_or_default())
             }
-            Self::Tarball { url, .. } => format!("tarball:{url}"),
+            Self::Tarball { url, .. } => format!("tarball:{}", url.rendered),
             Self::Hub { package, .. } => format!("hub:{package}"),
         }
     }
@@ -545,7 +562,7 @@ impl Spec {
                 match (revision, other) {
                     (Some(one), Some(two)) if one != two => Err(ProjectError::dependency(format!(
                         "git dependencies should contain exactly one version. {} contains: ['{one}', '{two}']",
-                        scrubbed(&url)
+                        scrubbed(&url.written)
                     ))),
                     (one, two) => Ok(Self::Git { url, revision: one.or(two), subdirectory, warn_unpinned }),
                 }
@@ -600,20 +617,18 @@ fn lock_text(pinned: &[Pinned], hash: &str) -> String {
         let mut lines: Vec<(&str, String)> = match &package.spec {
             Spec::Local { path } => vec![("local", path.clone())],
             Spec::Git { url, revision, subdirectory, .. } => {
-                let mut lines = vec![("git", url.clone()), ("revision", revision.clone().unwrap_or_default())];
+                let mut lines = vec![("git", url.written.clone()), ("revision", revision.clone().unwrap_or_default())];
                 lines.extend(subdirectory.clone().map(|below| ("subdirectory", below)));
                 lines
             }
-            Spec::Tarball { url, .. } => vec![("tarball", url.clone())],
+            Spec::Tarball { url, .. } => vec![("tarball", url.written.clone())],
             Spec::Hub { package, versions, .. } => {
                 vec![("package", package.clone()), ("version", versions.first().cloned().unwrap_or_default())]
             }
         };
         lines.push(("name", package.name.clone()));
         // dbt sorts the keys of an entry.
-        lines.sort_by_key(|(key, _)| {
-            (*key == "revision" || *key == "version" || *key == "subdirectory", *key == "name")
-        });
+        lines.sort_unstable();
         for (index, (key, value)) in lines.into_iter().enumerate() {
             out.push_str(&format!("{} {key}: {}\n", if index == 0 { "  -" } else { "   " }, quoted(&value)));
         }
@@ -674,8 +689,8 @@ fn scrubbed(text: &str) -> String {
     out
 }
 
-/// A file over HTTP, with a few retries.
-fn download(url: &str) -> Result<Vec<u8>, ProjectError> {
+/// A file over HTTP, with a few retries; nothing where the server has none.
+fn download(url: &str) -> Result<Option<Vec<u8>>, ProjectError> {
     let failed = |reason: String| {
         ProjectError::dependency(format!("External connection exception occurred: GET {}: {reason}", scrubbed(url)))
     };
@@ -698,9 +713,10 @@ fn download(url: &str) -> Result<Vec<u8>, ProjectError> {
             }
             match client.get(url).send().await {
                 Ok(response) if response.status().is_success() => match response.bytes().await {
-                    Ok(bytes) => return Ok(bytes.to_vec()),
+                    Ok(bytes) => return Ok(Some(bytes.to_vec())),
                     Err(error) => last = error.without_url().to_string(),
                 },
+                Ok(response) if response.status() == reqwest::StatusCode::NOT_FOUND => return Ok(None),
                 Ok(response) => {
                     last = response.status().to_string();
                     if response.status().is_client_error() {

@@ -1,9 +1,9 @@
 //! `--sample`: the window of time that refs and sources with an `event_time` are read through. In: what was typed, and
 //! the present; out: a [`Sample`].
 
-use chrono::{DateTime, Days, Months, NaiveDate, NaiveDateTime, TimeDelta, Utc};
+use chrono::{DateTime, Days, Months, TimeDelta, Utc};
 
-use super::ProjectError;
+use super::{ProjectError, moment::parse_moment};
 
 /// A window of time, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,11 @@ impl Sample {
                 "--sample '3 days' (hours, days, months, years), or --sample '{start: 2024-12-01, end: 2024-12-31}'",
             )
         })
+    }
+
+    /// From and until.
+    pub fn bounds(&self) -> (DateTime<Utc>, DateTime<Utc>) {
+        (self.start, self.end)
     }
 
     /// The part of another interval that it leaves, both as `YYYY-MM-DD HH:MM:SS`.
@@ -56,19 +61,15 @@ fn relative(text: &str, now: DateTime<Utc>) -> Option<Sample> {
 
 fn fixed(text: &str) -> Option<Sample> {
     let given: serde_json::Value = serde_yaml_ng::from_str(text).ok()?;
-    let time = |key: &str| {
-        let text = given.get(key)?.as_str()?;
-        let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().and_then(|day| day.and_hms_opt(0, 0, 0));
-        let zoned = || DateTime::parse_from_rfc3339(text).ok().map(|time| time.naive_utc());
-        let plain = || NaiveDateTime::parse_from_str(&text.replace('T', " "), "%Y-%m-%d %H:%M:%S").ok();
-        Some(day.or_else(zoned).or_else(plain)?.and_utc())
-    };
+    let time = |key: &str| Some(parse_moment(given.get(key)?.as_str()?)?.and_utc());
     let sample = Sample { start: time("start")?, end: time("end")? };
     (sample.start < sample.end).then_some(sample)
 }
 
 #[cfg(test)]
 mod tests {
+    use chrono::NaiveDate;
+
     use super::*;
 
     #[test]

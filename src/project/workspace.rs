@@ -165,7 +165,7 @@ pub struct LoadOptions {
     pub fail_fast: bool,
     pub warn_error: bool,
     pub quiet: bool,
-    /// The rest of the arguments as typed, for `invocation_args_dict`.
+    /// All arguments as typed, under dbt's names: `invocation_args_dict`.
     pub arguments: Map<String, Value>,
 }
 
@@ -267,7 +267,7 @@ fn environment(
             clock: Arc::new(chrono::Utc::now),
             dbt_version: DBT_VERSION.into(),
             flags: flags(settings, project, target, options),
-            arguments: render::Value::from_json(&Value::Object(arguments(settings, options))),
+            arguments: render::Value::from_json(&Value::Object(options.arguments.clone())),
             environment_variables: settings.environment(),
             full_refresh: options.full_refresh,
         },
@@ -337,12 +337,4 @@ fn flags(
         }
     }
     flags
-}
-
-fn arguments(settings: &Settings, options: &LoadOptions) -> Map<String, Value> {
-    let mut arguments = options.arguments.clone();
-    arguments.insert("which".into(), json!(options.command));
-    arguments.insert("project_dir".into(), json!(settings.project_dir.display().to_string()));
-    arguments.insert("vars".into(), json!(settings.vars));
-    arguments
 }

@@ -1,5 +1,6 @@
 //! The sessions of clients that name one: a connection each, kept between requests, used by one request at a time, given
-//! up when it was not used for its time.
+//! up when it was not used for its time. A request without a session takes a connection that an earlier one has left as
+//! new, or opens one.
 
 use std::{
     collections::HashMap,
@@ -16,9 +17,17 @@ use crate::engine::{ChdbEngine, ChdbSession, EngineError};
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// All of them, by their id.
+/// How many connections are kept for requests without a session, and how long.
+const IDLE: usize = 16;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// All of them.
 #[derive(Default)]
-pub(super) struct Sessions(Mutex<HashMap<String, Slot>>);
+pub(super) struct Sessions {
+    by_id: Mutex<HashMap<String, Slot>>,
+    /// As new: no request has left anything in them.
+    idle: Mutex<Vec<(ChdbSession, Instant)>>,
+}
 
 struct Slot {
     /// `None` while a request has it.
@@ -30,22 +39,24 @@ struct Slot {
 /// A session that one request uses; it goes back when this is dropped.
 pub(super) struct Lease {
     shared: Arc<Shared>,
-    /// `None` for a request without a session id: its connection ends with it.
+    /// `None` for a request without a session id: its connection ends with it, unless it is left as new.
     id: Option<String>,
     session: Option<ChdbSession>,
+    as_new: bool,
 }
 
 impl Lease {
     /// The session that the request's parameters name, or one for this request alone.
     pub(super) fn take(shared: &Arc<Shared>, parameters: &Parameters) -> Result<Self, EngineError> {
         let Some(id) = parameters.get("session_id").filter(|id| !id.is_empty()) else {
-            let session = shared.engine.connect_session()?;
-            return Ok(Self { shared: Arc::clone(shared), id: None, session: Some(session) });
+            let idle = shared.sessions.idle.lock().pop();
+            let session = idle.map_or_else(|| shared.engine.connect_session(), |(session, _)| Ok(session))?;
+            return Ok(Self { shared: Arc::clone(shared), id: None, session: Some(session), as_new: false });
         };
         let timeout = timeout(parameters)?;
         let must_exist = parameters.get("session_check").is_some_and(|value| value == "1");
         let session = shared.sessions.take(id, timeout, must_exist, &shared.engine)?;
-        Ok(Self { shared: Arc::clone(shared), id: Some(id.to_owned()), session: Some(session) })
+        Ok(Self { shared: Arc::clone(shared), id: Some(id.to_owned()), session: Some(session), as_new: false })
     }
 
     /// The session.
@@ -55,12 +66,19 @@ impl Lease {
     pub(super) fn session(&mut self) -> Result<&mut ChdbSession, EngineError> {
         self.session.as_mut().ok_or_else(|| exception(372, "SESSION_NOT_FOUND", "Session not found".into()))
     }
+
+    /// Says that the request has left nothing in the session.
+    pub(super) fn left_as_new(&mut self) {
+        self.as_new = true;
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let (Some(id), Some(session)) = (&self.id, self.session.take()) {
-            self.shared.sessions.give_back(id, session);
+        match (&self.id, self.session.take()) {
+            (Some(id), Some(session)) => self.shared.sessions.give_back(id, session),
+            (None, Some(session)) if self.as_new => self.shared.sessions.keep(session),
+            _ => {}
         }
     }
 }
@@ -73,7 +91,7 @@ impl Sessions {
         must_exist: bool,
         engine: &ChdbEngine,
     ) -> Result<ChdbSession, EngineError> {
-        let mut slots = self.0.lock();
+        let mut slots = self.by_id.lock();
         match slots.get_mut(id) {
             Some(slot) => {
                 slot.timeout = timeout;
@@ -91,15 +109,23 @@ impl Sessions {
     }
 
     fn give_back(&self, id: &str, session: ChdbSession) {
-        if let Some(slot) = self.0.lock().get_mut(id) {
+        if let Some(slot) = self.by_id.lock().get_mut(id) {
             slot.session = Some(session);
             slot.last_used = Instant::now();
         }
     }
 
+    fn keep(&self, session: ChdbSession) {
+        let mut idle = self.idle.lock();
+        if idle.len() < IDLE {
+            idle.push((session, Instant::now()));
+        }
+    }
+
     fn remove_expired(&self) {
         let expired = |slot: &Slot| slot.session.is_some() && slot.last_used.elapsed() > slot.timeout;
-        self.0.lock().retain(|_, slot| !expired(slot));
+        self.by_id.lock().retain(|_, slot| !expired(slot));
+        self.idle.lock().retain(|(_, since)| since.elapsed() < IDLE_TIMEOUT);
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::engine::{
     ChdbEngine, ChdbSession, EngineError, QueryOptions, QuerySummary, Session as _, quote_identifier,
-    statement::{Kind, Statement},
+    statement::{Kind, Statement, TokenKind, Tokens},
 };
 
 /// A statement stands in the first part of a body; its data may follow.
@@ -91,6 +91,7 @@ fn run(shared: &Arc<Shared>, mut asked: Asked, mut answer: Answer) {
 fn statement(shared: &Arc<Shared>, asked: &mut Asked, answer: &mut Answer) -> Result<QuerySummary, EngineError> {
     let body = asked.take_body()?;
     let text = Text::new(&asked.query, body)?;
+    let leaves_nothing = asked.database.is_none() && asked.external_tables.is_empty() && text.leaves_nothing(asked);
     let mut lease = Lease::take(shared, &asked.parameters)?;
     let session = lease.session()?;
     if let Some(database) = asked.database.as_deref().filter(|name| *name != "__default__") {
@@ -106,6 +107,9 @@ fn statement(shared: &Arc<Shared>, asked: &mut Asked, answer: &mut Answer) -> Re
         // They were for this request alone.
         let _ = session
             .execute(&format!("DROP TEMPORARY TABLE IF EXISTS {}", quote_identifier(&name)), &QueryOptions::default());
+    }
+    if leaves_nothing && result.is_ok() {
+        lease.left_as_new();
     }
     result
 }
@@ -167,6 +171,26 @@ impl Text {
             return Ok(Self { sql: format!("{query}{separator}{rest}"), data: None });
         }
         Ok(Self { sql: text, data: None })
+    }
+
+    /// Whether a session is as new after this statement: it sets nothing, uses no database, makes nothing temporary.
+    fn leaves_nothing(&self, asked: &Asked) -> bool {
+        // What these change cannot be put back by a SET.
+        if asked.options.settings.iter().any(|(name, _)| matches!(name.as_str(), "readonly" | "allow_ddl")) {
+            return false;
+        }
+        match Statement::read(&self.sql).kind {
+            Kind::Select | Kind::Rows | Kind::Insert => true,
+            Kind::Other => {
+                let words = Tokens::new(&self.sql).filter(|token| token.kind == TokenKind::Word);
+                let mut words = words.map(|token| token.text(&self.sql).to_ascii_uppercase()).take(4);
+                matches!(
+                    words.next().as_deref(),
+                    Some("CREATE" | "DROP" | "EXCHANGE" | "RENAME" | "ALTER" | "TRUNCATE")
+                ) && !words.any(|word| word == "TEMPORARY")
+            }
+            Kind::Set | Kind::Use | Kind::Kill | Kind::Empty => false,
+        }
     }
 
     fn run(self, session: &mut ChdbSession, asked: &Asked, answer: &mut Answer) -> Result<QuerySummary, EngineError> {

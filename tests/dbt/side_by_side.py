@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import datetime
 import difflib
+import http.server
 import io
 import json
 import os
@@ -22,6 +23,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -57,7 +59,7 @@ def without(keys):
 VOLATILE = without({"created_at", "generated_at", "invocation_id", "invocation_started_at", "run_started_at", "user_id",
                     "send_anonymous_usage_stats", "dbt_version", "root_path", "index"})
 BUILT_IN = re.compile(r"^(macro|doc)\.(dbt|dbt_clickhouse)\.")
-RUNS = {"run", "test", "build", "seed", "snapshot", "retry", "run-operation"}
+RUNS = {"run", "test", "build", "seed", "snapshot", "retry", "run-operation", "clone"}
 
 
 def settled_manifest(manifest, command, results):
@@ -173,6 +175,51 @@ class Server:
         self.log.close()
 
 
+class Hub(http.server.ThreadingHTTPServer):
+    """The packages in the folder `registry` of projects, as a package hub: registry/NAMESPACE/NAME/VERSION is one."""
+
+    def __init__(self):
+        hub = self
+
+        class Answer(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                body = hub.body(self.path.strip("/").split("/"))
+                self.send_response(200 if body else 404)
+                self.send_header("Content-Length", str(len(body or b"")))
+                self.end_headers()
+                self.wfile.write(body or b"")
+
+            def log_message(self, *_):
+                pass
+
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/"
+        self.packages = {f"{folder.parent.name}/{folder.name}": folder for folder in PROJECTS.glob("*/registry/*/*")}
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def body(self, words):
+        match words:
+            case ["api", "v1", "index.json"]:
+                return json.dumps(sorted(self.packages)).encode()
+            case ["api", "v1", namespace, name] if folder := self.packages.get(f"{namespace}/{name.removesuffix('.json')}"):
+                versions = {version.name: self.version(namespace, folder.name, version) for version in folder.iterdir()}
+                return json.dumps({"name": folder.name, "namespace": namespace, "versions": versions}).encode()
+            case ["archives", namespace, name, archive]:
+                folder = self.packages[f"{namespace}/{name}"] / archive.removesuffix(".tar.gz")
+                out = io.BytesIO()
+                with tarfile.open(fileobj=out, mode="w:gz") as packed:
+                    packed.add(folder, f"{name}-{folder.name}")
+                return out.getvalue()
+
+    def version(self, namespace, name, folder):
+        needs = folder / "packages.yml"
+        import yaml
+
+        return {"id": f"{namespace}/{name}/{folder.name}", "name": name, "version": folder.name, "works_with": [],
+                "packages": yaml.safe_load(needs.read_text())["packages"] if needs.exists() else [],
+                "downloads": {"tarball": f"{self.url}archives/{namespace}/{name}/{folder.name}.tar.gz", "format": "tgz"}}
+
+
 class Program:
     """One of the two, with its server and its copies of the projects."""
 
@@ -206,7 +253,8 @@ class Program:
             return {}
         shutil.rmtree(folder / "target" / "compiled", ignore_errors=True)
         for artifact in ("run_results", "catalog", "sources"):
-            if artifact != "run_results" or words[0] != "retry":
+            needed = artifact == "run_results" and words[0] == "retry" or artifact == "sources" and "source_status:" in line
+            if not needed:
                 (folder / "target" / f"{artifact}.json").unlink(missing_ok=True)
         quiet = ["--quiet"] if words[0] in PRINTS_RESULT else []
         code, stdout, stderr = self.run(folder, quiet + words)
@@ -215,6 +263,10 @@ class Program:
             seen["output"] = stdout.strip().splitlines() if code == 0 else []
         if done := re.findall(r"Done\. .*", stdout):
             seen["summary"] = done[-1]
+        if words[0] == "deps":
+            installed = folder / "dbt_packages"
+            seen["lock"] = (folder / "package-lock.yml").read_text() if (folder / "package-lock.yml").exists() else None
+            seen["installed"] = {str(path.relative_to(installed)): path.read_text() for path in sorted(installed.glob("*/**/*.*"))}
         if words[0] not in ("ls", "list", "show"):
             seen.update(self.artifacts(folder / "target", words[0], schemas))
         if words[0] not in ("ls", "list", "parse", "deps"):
@@ -243,14 +295,17 @@ class Program:
         return seen
 
     def warehouse(self):
+        # chpipe keeps there what is left to do of a microbatch model.
         tables = self.server.query(
             "select database, name, engine, create_table_query, comment from system.tables where not is_temporary and "
+            "not endsWith(name, '__dbt_batches') and "
             f"{self.databases} order by database, name")
         snapshots = {f"{database}.{name}" for database, name, *_ in tables
                      if (database, name) in {(row[0], row[1]) for row in self.server.query(
                          f"select database, table from system.columns where name = 'dbt_scd_id' and {self.databases}")}}
         columns = self.server.query(
             "select concat(database, '.', table), name, type, comment from system.columns where "
+            "not endsWith(table, '__dbt_batches') and "
             f"{self.databases} order by database, table, position")
         relations, rows = {}, {}
         for database, name, engine, created, comment in tables:
@@ -291,7 +346,7 @@ class Chpipe(Program):
 
     def run(self, folder, words):
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("DBT_", "CHPIPE_")) or key == "CHPIPE_LIBCHDB"}
-        environment["NO_COLOR"] = "1"
+        environment.update({"NO_COLOR": "1", "DBT_PACKAGE_HUB_URL": os.environ["DBT_PACKAGE_HUB_URL"]})
         ended = subprocess.run([self.binary, *words, "--profiles-dir", self.profiles], cwd=folder, capture_output=True, text=True,
                                timeout=120, env=environment)
         return ended.returncode, ended.stdout, ended.stderr
@@ -400,6 +455,9 @@ def main():
     work = Path(tempfile.mkdtemp(prefix="chpipe-side-by-side-"))
     programs = []
     bad = steps = 0
+    hub = Hub()
+    # dbt reads it when it is imported.
+    os.environ["DBT_PACKAGE_HUB_URL"] = hub.url
     try:
         programs = [Dbt(binary, work), Chpipe(binary, work)]
         checked = schemas()
@@ -458,6 +516,7 @@ def main():
     finally:
         for program in programs:
             program.server.stop()
+        hub.shutdown()
         os.chdir(ROOT)
         if arguments.keep:
             print(f"kept: {work}")

@@ -1,4 +1,5 @@
 CREATE TABLE {{ relation }}{{ on_cluster }}
+{%- if table.columns or table.elements %}
 (
 {%- for column in table.columns %}
     {{ column.name }} {{ column.type }}
@@ -13,6 +14,7 @@ CREATE TABLE {{ relation }}{{ on_cluster }}
     {%- if not loop.last %},{% endif %}
 {%- endfor %}
 )
+{%- endif %}
 ENGINE = {{ table.engine }}
 {%- if table.partition_by %}
 PARTITION BY {{ table.partition_by }}
@@ -31,4 +33,8 @@ SETTINGS {{ table.settings | join(sep=", ") }}
 {%- endif %}
 {%- if table.comment %}
 COMMENT {{ table.comment }}
+{%- endif %}
+{%- if query %}
+AS
+{{ query }}
 {%- endif %}

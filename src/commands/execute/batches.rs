@@ -1,9 +1,9 @@
 //! Microbatch: an incremental model over time, one interval after another or several at once. Each interval is compiled with
 //! its own window on the refs that have an `event_time`, and replaces what the table holds of it.
 
-use chrono::{DateTime, Datelike as _, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Timelike as _, Utc};
+use chrono::{Datelike as _, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Timelike as _, Utc};
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::node::{Done, Failure, NodeWorker, Running, response};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     engine::quote_string,
     interrupt::interrupted,
     materialize::{Batch, MaterializeError, Model, Outcome, apply_grants, materialization, persist_docs},
-    project::{Node, Relation, RelationKind},
+    project::{Node, Relation, RelationKind, parse_moment},
     render::{
         EventTimeFilter, NodeContext, Phase, RefCall, RenderError, Renderer, Resolve, Resolved, Services, Source,
         SourceCall, Value, inject_ctes,
@@ -21,6 +21,38 @@ use crate::{
 
 /// From and until.
 type Interval = (NaiveDateTime, NaiveDateTime);
+
+fn batch_size(node: &Node) -> Result<BatchSize, MaterializeError> {
+    node.config.str("batch_size").and_then(BatchSize::parse).ok_or_else(|| {
+        MaterializeError::config("batch_size", "a microbatch model needs `hour`, `day`, `month` or `year`")
+    })
+}
+
+/// `batch_results` of run_results.json: what a microbatch model did, and what is left.
+#[derive(Debug, Default)]
+pub(in crate::commands) struct Batches {
+    pub(in crate::commands) successful: Vec<Interval>,
+    pub(in crate::commands) failed: Vec<Interval>,
+}
+
+impl Batches {
+    /// Reads what an earlier invocation wrote, chpipe's or dbt's.
+    pub(in crate::commands) fn of(value: &Json) -> Self {
+        let intervals = |name: &str| {
+            let times = |pair: &Json| Some((parse_moment(pair[0].as_str()?)?, parse_moment(pair[1].as_str()?)?));
+            value[name].as_array().into_iter().flatten().filter_map(times).collect()
+        };
+        Self { successful: intervals("successful"), failed: intervals("failed") }
+    }
+
+    fn json(&self) -> Json {
+        let written = |intervals: &[Interval]| -> Vec<[String; 2]> {
+            let text = |time: &NaiveDateTime| time.format("%Y-%m-%dT%H:%M:%S+00:00").to_string();
+            intervals.iter().map(|(start, end)| [text(start), text(end)]).collect()
+        };
+        json!({"successful": written(&self.successful), "failed": written(&self.failed)})
+    }
+}
 
 /// `batch_size`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +101,17 @@ impl BatchSize {
         moved.unwrap_or(start)
     }
 
+    /// dbt's name of the interval that begins then.
+    fn name(self, start: NaiveDateTime) -> String {
+        let format = match self {
+            Self::Hour => "%Y-%m-%dT%H",
+            Self::Day => "%Y-%m-%d",
+            Self::Month => "%Y-%m",
+            Self::Year => "%Y",
+        };
+        start.format(format).to_string()
+    }
+
     /// The beginning of the next interval, unless the moment is one.
     fn ceiling(self, time: NaiveDateTime) -> NaiveDateTime {
         let start = self.truncate(time);
@@ -103,19 +146,6 @@ fn intervals(
     Some(intervals)
 }
 
-fn parse_time(text: &str) -> Option<NaiveDateTime> {
-    let text = text.trim();
-    DateTime::parse_from_rfc3339(text)
-        .map(|time| time.naive_utc())
-        .ok()
-        .or_else(|| {
-            ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"]
-                .iter()
-                .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
-        })
-        .or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().map(|date| date.and_time(NaiveTime::default())))
-}
-
 impl NodeWorker<'_> {
     pub(super) fn is_microbatch(&self, node: &Node) -> bool {
         node.materialized() == "incremental" && node.config.incremental_strategy() == Some("microbatch")
@@ -130,8 +160,14 @@ impl NodeWorker<'_> {
             .str("event_time")
             .ok_or_else(|| failed(MaterializeError::config("event_time", "a microbatch model needs it")))?;
         let existing = running.warehouse.adapter().relation(&node.relation()).map_err(|error| failed(error.into()))?;
-        let is_new = self.full_refresh(node) || !existing.is_some_and(|existing| existing.is_table());
-        let mut intervals = self.batch_intervals(node, is_new).map_err(failed)?;
+        let again = self.plan.again.and_then(|again| again.batches.get(&node.unique_id));
+        // A table with some of its intervals is gone on with, even where the first attempt was a full refresh.
+        let is_new =
+            !existing.is_some_and(|existing| existing.is_table()) || (again.is_none() && self.full_refresh(node));
+        let mut intervals = match again {
+            Some(batches) if !is_new => batches.failed.clone(),
+            _ => self.batch_intervals(node, is_new).map_err(failed)?,
+        };
         let pending = Pending::of(&node.relation());
         let left = if is_new { Vec::new() } else { pending.read(&mut running.warehouse.adapter()).map_err(failed)? };
         if self.plan.event_time == (None, None) {
@@ -152,11 +188,14 @@ impl NodeWorker<'_> {
                 end: end.format("%Y-%m-%d %H:%M:%S").to_string(),
             })
             .collect();
+        let size = batch_size(node).map_err(failed)?;
         let run = |index: usize, warehouse: &NodeWarehouse| {
             let batch = &batches[index];
-            let label = format!("batch {} of {}", batch.start, node.relation());
+            let name = size.name(intervals[index].0);
+            let label = format!("batch {name} of {}", node.relation());
             self.lines.note(&format!("Batch {} of {total} START {label} [RUN]", index + 1));
-            let outcome = self.run_batch(running.node, warehouse, batch, is_new && index == 0).and_then(|outcome| {
+            let outcome = self.run_batch(node, warehouse, (batch, &name), is_new && index == 0);
+            let outcome = outcome.and_then(|outcome| {
                 pending.done(&mut warehouse.adapter(), intervals[index]).map_err(failed)?;
                 Ok(outcome)
             });
@@ -192,7 +231,8 @@ impl NodeWorker<'_> {
         }
         let nothing_made = is_new && !matches!(outcomes.first(), Some(Some(Ok(_))));
         pending.end(&mut running.warehouse.adapter(), nothing_made).map_err(failed)?;
-        self.batches_done(running, &batches, outcomes)
+        let before = again.filter(|_| !is_new).map(|batches| batches.successful.as_slice()).unwrap_or_default();
+        self.batches_done(running, &intervals, before, outcomes)
     }
 
     /// Batches on sessions of their own, as many at once as the target has threads.
@@ -232,7 +272,8 @@ impl NodeWorker<'_> {
     fn batches_done(
         &self,
         running: &Running<'_>,
-        batches: &[Batch],
+        intervals: &[Interval],
+        before: &[Interval],
         outcomes: Vec<Option<Result<Outcome, Failure>>>,
     ) -> Result<Done, Failure> {
         let node = running.node;
@@ -240,12 +281,13 @@ impl NodeWorker<'_> {
         let mut failed_batches = Vec::new();
         let mut rows = Some(0);
         let mut messages = Vec::new();
-        for (batch, outcome) in batches.iter().zip(outcomes) {
-            let interval = json!([batch.start, batch.end]);
+        let mut notes = Vec::new();
+        for (&interval, outcome) in intervals.iter().zip(outcomes) {
             match outcome {
                 Some(Ok(outcome)) => {
                     successful.push(interval);
                     rows = rows.zip(outcome.rows).map(|(rows, more)| rows + more);
+                    notes.extend(outcome.notes);
                 }
                 Some(Err(failure)) => {
                     failed_batches.push(interval);
@@ -265,41 +307,42 @@ impl NodeWorker<'_> {
         apply_grants(&model, &mut adapter).map_err(failed)?;
         persist_docs(&model, &mut adapter).map_err(failed)?;
         let (status, message) = if failed_batches.is_empty() {
-            (NodeStatus::Success, "OK".to_owned())
+            // What the first of them changed in place is as wanted for the others.
+            let changed = std::iter::once("OK".to_owned()).chain(notes).collect::<Vec<_>>();
+            (NodeStatus::Success, changed.join(", "))
         } else {
-            let text = format!("PARTIAL SUCCESS ({}/{})", successful.len(), batches.len());
+            let text = format!("PARTIAL SUCCESS ({}/{})", successful.len(), intervals.len());
             (NodeStatus::PartialSuccess, text)
         };
         Ok(Done {
             status: Some(status),
             response: response(&message, rows, adapter.query_prefix()),
             message: Some(message),
+            failures: Some(0),
             details: messages,
-            batch_results: Some(json!({"successful": successful, "failed": failed_batches})),
-            ..Done::default()
+            batch_results: Some(Batches { successful: [&successful, before].concat(), failed: failed_batches }.json()),
         })
     }
 
-    fn batch_intervals(
-        &self,
-        node: &Node,
-        is_new: bool,
-    ) -> Result<Vec<(NaiveDateTime, NaiveDateTime)>, MaterializeError> {
+    fn batch_intervals(&self, node: &Node, is_new: bool) -> Result<Vec<Interval>, MaterializeError> {
         let config = &node.config;
-        let size = config.str("batch_size").and_then(BatchSize::parse).ok_or_else(|| {
-            MaterializeError::config("batch_size", "a microbatch model needs `hour`, `day`, `month` or `year`")
-        })?;
+        let size = batch_size(node)?;
         let time = |key: &'static str, text: Option<&str>| match text {
             None => Ok(None),
-            Some(text) => parse_time(text)
+            Some(text) => parse_moment(text)
                 .map(Some)
                 .ok_or_else(|| MaterializeError::config(key, format!("`{text}` is no date or time"))),
         };
         let begin = time("begin", config.str("begin"))?;
-        let start = time("--event-time-start", self.plan.event_time.0)?;
-        let end = time("--event-time-end", self.plan.event_time.1)?;
+        let mut window =
+            (time("--event-time-start", self.plan.event_time.0)?, time("--event-time-end", self.plan.event_time.1)?);
+        if let Some(sample) = self.resolver.sample() {
+            let (start, end) = sample.bounds();
+            window = (Some(start.naive_utc()), Some(end.naive_utc()));
+        }
         let lookback = config.i64("lookback").unwrap_or(1);
-        intervals(size, begin, lookback, (start, end), is_new, Utc::now().naive_utc())
+        let now = self.plan.again.and_then(|again| again.began).unwrap_or_else(Utc::now);
+        intervals(size, begin, lookback, window, is_new, now.naive_utc())
             .ok_or_else(|| MaterializeError::config("begin", "a microbatch model needs it for its first run"))
     }
 
@@ -307,23 +350,37 @@ impl NodeWorker<'_> {
         &self,
         node: &Node,
         warehouse: &NodeWarehouse,
-        batch: &Batch,
+        (batch, name): (&Batch, &str),
         full_refresh: bool,
     ) -> Result<Outcome, Failure> {
-        let sql = self.compile_batch(node, warehouse, batch)?;
+        let sql = self.compile_batch(node, warehouse, batch, name)?;
+        let write = |folder: &str, sql: &str| {
+            self.compiler.write_batch(folder, node, name, sql).map_err(|error| Failure::project(&error))
+        };
+        write("compiled", &sql)?;
         let relation = node.relation();
         let model = Model { sql: &sql, full_refresh, batch: Some(batch), ..self.model(node, &relation, &sql, &[]) };
         let mut adapter = warehouse.adapter();
-        materialization("incremental")
+        let outcome = materialization("incremental")
             .and_then(|materialization| materialization.materialize(&model, &mut adapter))
-            .map_err(|error| Failure::materialize(node, &error))
+            .map_err(|error| Failure::materialize(node, &error));
+        let statements = adapter.take_statements();
+        let sent: Vec<&str> = statements.iter().map(|statement| statement.sql.as_str()).collect();
+        write("run", &sent.join(";\n\n"))?;
+        outcome
     }
 
     /// The model's SQL with its window on every ref and source that has an `event_time`.
-    fn compile_batch(&self, node: &Node, warehouse: &NodeWarehouse, batch: &Batch) -> Result<String, Failure> {
+    fn compile_batch(
+        &self,
+        node: &Node,
+        warehouse: &NodeWarehouse,
+        batch: &Batch,
+        name: &str,
+    ) -> Result<String, Failure> {
         let window = Windowed { worker: self, batch };
         let mut context = self.compiler.context(node);
-        context.model = with_batch(&context.model, batch);
+        context.model = with_batch(&context.model, batch, name);
         let services = Services { resolve: Some(&window), warehouse: Some(warehouse), events: self.lines };
         let mut renderer = Renderer::new(&self.workspace.environment, context, Phase::Compile, services);
         let source = Source { text: &node.raw_code, path: &node.original_file_path, first_line: node.raw_code_line };
@@ -367,7 +424,7 @@ impl Pending {
     fn read(&self, adapter: &mut Adapter) -> Result<Vec<Interval>, MaterializeError> {
         let Some(info) = adapter.relation(&self.relation)? else { return Ok(Vec::new()) };
         let left: Vec<(String, String)> = serde_json::from_str(&info.comment).unwrap_or_default();
-        Ok(left.iter().filter_map(|(start, end)| Some((parse_time(start)?, parse_time(end)?))).collect())
+        Ok(left.iter().filter_map(|(start, end)| Some((parse_moment(start)?, parse_moment(end)?))).collect())
     }
 
     fn begin(&self, adapter: &mut Adapter, intervals: Vec<Interval>) -> Result<(), MaterializeError> {
@@ -407,16 +464,23 @@ fn comment(left: &[Interval]) -> String {
 }
 
 /// `model.batch` of dbt.
-fn with_batch(model: &Value, batch: &Batch) -> Value {
-    let mut json = model.to_json();
-    json["batch"] = json!({
-        "id": batch.name.trim_start_matches('b'),
-        "event_time_start": batch.start,
-        "event_time_end": batch.end,
-    });
-    json["config"]["__dbt_internal_microbatch_event_time_start"] = json!(batch.start);
-    json["config"]["__dbt_internal_microbatch_event_time_end"] = json!(batch.end);
-    Value::from_json(&json)
+fn with_batch(model: &Value, batch: &Batch, name: &str) -> Value {
+    let time = |text: &str| parse_moment(text).map_or(Value::None, |time| Value::datetime_utc(time.and_utc()));
+    let (start, end) = (time(&batch.start), time(&batch.end));
+    let entries = |json: &Json| -> Vec<(String, Value)> {
+        let fields = json.as_object().into_iter().flatten();
+        fields.map(|(key, value)| (key.clone(), Value::from_json(value))).collect()
+    };
+    let json = model.to_json();
+    let mut config = entries(&json["config"]);
+    config.push(("__dbt_internal_microbatch_event_time_start".into(), start.clone()));
+    config.push(("__dbt_internal_microbatch_event_time_end".into(), end.clone()));
+    let mut fields = entries(&json);
+    fields.push(("config".into(), Value::record(config)));
+    let id = Value::str(name.replace('-', ""));
+    let batch = [("id", id), ("event_time_start", start), ("event_time_end", end)];
+    fields.push(("batch".into(), Value::record(batch)));
+    Value::record(fields)
 }
 
 /// Refs and sources seen through the interval.
@@ -474,7 +538,7 @@ mod tests {
     use super::*;
 
     fn at(text: &str) -> NaiveDateTime {
-        parse_time(text).unwrap()
+        parse_moment(text).unwrap()
     }
 
     fn starts(size: BatchSize, begin: &str, lookback: i64, is_new: bool, now: &str) -> Vec<String> {

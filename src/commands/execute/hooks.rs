@@ -28,7 +28,7 @@ impl NodeWorker<'_> {
                 running
                     .warehouse
                     .adapter()
-                    .execute(sql)
+                    .execute_of_project(sql)
                     .map_err(|error| Failure::materialize(running.node, &error.into()))?;
             }
         }

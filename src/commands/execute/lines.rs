@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     printer::{Printer, table_text},
-    project::{Node, ResourceType, Workspace},
+    project::{Node, ResourceType, Source, Workspace},
     render::{Events, NodeContext, RenderError},
     schedule::{NodeResult, NodeStatus, Position},
 };
@@ -101,6 +101,24 @@ impl<'a> Lines<'a> {
         self.event(node.verbs.event.0, node.verbs.event.1, &text, node.data(position, Some(result)));
     }
 
+    /// How old a source was found to be.
+    pub(super) fn freshness(&self, source: &NodeName, status: &'static str, position: Position, seconds: f64) {
+        let word = match status {
+            "error" => "ERROR STALE",
+            "warn" => "WARN",
+            "pass" => "PASS",
+            _ => "ERROR",
+        };
+        let text = fancy(&format!("{word} {}", source.description), word, position, Some(seconds));
+        let mut data = source.data(position, None);
+        data.insert("status".into(), json!(status));
+        data.insert("execution_time".into(), json!(seconds));
+        let (schema, table) = source.short.split_once('.').unwrap_or_default();
+        data.insert("source_name".into(), json!(schema));
+        data.insert("table_name".into(), json!(table));
+        self.event("LogFreshnessResult", "Q018", &text, data);
+    }
+
     /// What finished, what went wrong, and dbt's last line, which tools read.
     pub(super) fn summary(&self, workspace: &Workspace, results: &[NodeResult], elapsed: Duration) {
         let counted: Vec<&NodeResult> =
@@ -160,7 +178,8 @@ impl<'a> Lines<'a> {
         }
         self.note("");
         let text = format!(
-            "Done. PASS={passed} WARN={warned} ERROR={errors} SKIP={skipped} NO-OP={no_op} TOTAL={}",
+            "Done. PASS={passed} WARN={warned} ERROR={} SKIP={skipped} NO-OP={no_op} TOTAL={}",
+            errors + partial,
             passed + warned + errors + partial + skipped + no_op
         );
         self.event("StatsLine", "Z023", &text, Map::new());
@@ -280,6 +299,27 @@ impl NodeName {
             short,
             is_test: node.resource_type == ResourceType::Test,
             verbs,
+        }
+    }
+
+    /// A node of `clone`.
+    pub(super) fn of_clone(node: &Node) -> Self {
+        let mut name = Self::of(node);
+        name.verbs = Verbs { done: "cloned ", failed: "cloning ", event: ("LogModelResult", "Q012") };
+        name
+    }
+
+    /// A source, whose freshness is checked.
+    pub(super) fn of_source(source: &Source) -> Self {
+        let name = format!("{}.{}", source.source_name, source.name);
+        Self {
+            unique_id: source.unique_id.clone(),
+            kind: "source",
+            materialized: String::new(),
+            description: format!("freshness of {name}"),
+            short: name,
+            is_test: false,
+            verbs: Verbs { done: "", failed: "", event: ("LogFreshnessResult", "Q018") },
         }
     }
 

@@ -2,6 +2,8 @@
 //! the artifacts, tell how it went.
 
 mod batches;
+mod clone;
+mod freshness;
 mod hooks;
 mod lines;
 mod locate;
@@ -12,16 +14,21 @@ mod seed;
 mod snapshot;
 mod test;
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    time::Instant,
+};
 
+use chrono::{DateTime, Utc};
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use crate::{
     Error,
     cli::{ExecutionArgs, SelectionArgs},
-    commands::{Context, ExitStatus, audit, parse, warehouse},
+    commands::{Context, ExitStatus, arguments, audit, parse, warehouse},
     interrupt::interrupted,
+    printer::Printer,
     project::{
         Compiler, Defer, LoadOptions, PreviousState, ProjectError, Resolver, ResourceType, Sample, Selector, Workspace,
         write_manifest,
@@ -31,6 +38,9 @@ use crate::{
     },
 };
 
+pub(super) use batches::Batches;
+pub(super) use clone::clone;
+pub(super) use freshness::freshness;
 pub(super) use lines::Lines;
 pub(super) use prepare::Prepared;
 pub(super) use snapshot::{dry_run, verify};
@@ -44,12 +54,42 @@ pub(super) struct Plan<'a> {
     pub(super) execution: &'a ExecutionArgs,
     /// A failed test holds back what is built on the models it tests.
     pub(super) tests_block: bool,
-    /// Exactly these nodes, whatever the selection says (`retry`).
-    pub(super) only: Option<Vec<String>>,
+    /// What of an earlier invocation is done again, whatever the selection says.
+    pub(super) again: Option<&'a Again>,
     /// `--event-time-start` and `--event-time-end`.
     pub(super) event_time: (Option<&'a str>, Option<&'a str>),
+}
+
+/// What `retry` takes up.
+#[derive(Debug, Default)]
+pub(super) struct Again {
+    pub(super) ids: Vec<String>,
+    /// Of microbatch models that got half way: their `batch_results`.
+    pub(super) batches: BTreeMap<String, Batches>,
+    /// When the first attempt began: other microbatch models get the intervals of then.
+    pub(super) began: Option<DateTime<Utc>>,
+}
+
+impl<'a> Plan<'a> {
+    /// A plan without what only some commands have.
+    pub(super) fn new(
+        command: &'static str,
+        kinds: &'static [ResourceType],
+        selection: &'a SelectionArgs,
+        execution: &'a ExecutionArgs,
+    ) -> Self {
+        Self { command, kinds, selection, execution, tests_block: false, again: None, event_time: (None, None) }
+    }
+
     /// For `invocation_args_dict` and run_results.json.
-    pub(super) arguments: Map<String, Value>,
+    fn arguments(&self, context: &Context) -> Map<String, Value> {
+        let mut args = arguments::common(self.command, &context.settings);
+        arguments::put_selection(&mut args, self.selection);
+        arguments::put_execution(&mut args, self.execution);
+        arguments::put_text(&mut args, "event_time_start", self.event_time.0);
+        arguments::put_text(&mut args, "event_time_end", self.event_time.1);
+        args
+    }
 }
 
 /// Runs the plan.
@@ -58,12 +98,14 @@ pub(super) struct Plan<'a> {
 /// The project or the warehouse cannot be used; a node that fails is an [`ExitStatus::Failure`].
 pub(super) fn execute(plan: &Plan<'_>, context: &Context) -> Result<ExitStatus, Error> {
     let started = Instant::now();
-    let status = with_worker(plan, context, |worker, ids| {
+    let nothing = |workspace: &Workspace| finish(plan, context, workspace, None, &[], Instant::now());
+    let status = with_worker(plan, context, nothing, |worker, ids| {
         let threads = context.settings.threads.unwrap_or(worker.workspace.target.threads).max(1);
         worker.lines.concurrency(threads, &worker.workspace.target.name);
         let mut results = hooks::run(worker, "on-run-start", &[])?;
         let failed = results.iter().any(|result| result.status.is_failure());
-        if failed && skips_nodes(worker.workspace) {
+        let skipped = failed && skips_nodes(worker.workspace);
+        if skipped {
             let total = ids.len();
             results.extend(ids.iter().enumerate().map(|(at, id)| {
                 let position = Position { index: at + 1, total, thread: 1 };
@@ -75,7 +117,9 @@ pub(super) fn execute(plan: &Plan<'_>, context: &Context) -> Result<ExitStatus, 
             results.extend(schedule::run(&waits, options, worker));
         }
         if !interrupted() {
-            let ended = hooks::run(worker, "on-run-end", &results)?;
+            // As dbt's: of nodes that were all skipped, on-run-end is told nothing.
+            let told = if skipped { &[] } else { results.as_slice() };
+            let ended = hooks::run(worker, "on-run-end", told)?;
             results.extend(ended);
         }
         finish(plan, context, worker.workspace, Some(worker.compiler), &results, started)?;
@@ -95,19 +139,21 @@ fn skips_nodes(workspace: &Workspace) -> bool {
     workspace.project.flag("skip_nodes_if_on_run_start_fails").and_then(Value::as_bool).unwrap_or(false)
 }
 
-/// Loads the project, selects, opens the warehouse and hands both to `work`; `None` where nothing is selected.
+/// Loads the project, selects, opens the warehouse and hands both to `work`; where nothing is selected, it is `nothing` that is
+/// called, and `None` the answer.
 fn with_worker<R>(
     plan: &Plan<'_>,
     context: &Context,
+    nothing: impl FnOnce(&Workspace) -> Result<(), Error>,
     work: impl FnOnce(&node::NodeWorker<'_>, &[String]) -> Result<R, Error>,
 ) -> Result<Option<R>, Error> {
     let options = load_options(plan, context);
     let workspace = parse::load(context, &options)?;
     let lines = Lines::new(&context.printer, plan.execution.warn_error);
     lines.note(&parse::found(&workspace));
-    let state = previous_state(plan.selection, &workspace)?;
-    let mut ids = match &plan.only {
-        Some(ids) => ids.clone(),
+    let state = previous_state(plan.selection, &workspace, &context.printer)?;
+    let mut ids = match plan.again {
+        Some(again) => again.ids.clone(),
         None => {
             let selector = Selector::new(&workspace).with_state(state.as_ref());
             let selection = selector.select(plan.selection, plan.kinds)?;
@@ -120,14 +166,14 @@ fn with_worker<R>(
     ids.retain(|id| is_run(&workspace, id));
     if ids.is_empty() {
         lines.warning("Nothing to do. Try checking your model configs and model specification args");
-        finish(plan, context, &workspace, None, &[], Instant::now())?;
+        nothing(&workspace)?;
         return Ok(None);
     }
     let opened = warehouse::open(context)?;
     let mut prepared = Prepared::open(&opened, context)?;
     prepared.hold()?;
     prepared.schemas(&workspace, &ids, plan)?;
-    let defer = deferral(plan.selection, &workspace, state, &mut prepared)?;
+    let defer = deferral(plan.selection, &workspace, state, true, |schemas| prepared.existing(schemas))?;
     let sample = plan.execution.sample.as_deref();
     let sample = sample.map(|text| Sample::parse(text, context.invocation.started_at)).transpose()?;
     let resolver = Resolver::new(&workspace, ids.clone(), plan.execution.empty, defer).with_sample(sample);
@@ -146,14 +192,13 @@ fn with_worker<R>(
 /// dbt's flags of the command.
 fn load_options(plan: &Plan<'_>, context: &Context) -> LoadOptions {
     LoadOptions {
-        command: plan.command.into(),
         full_refresh: plan.execution.full_refresh,
         store_failures: plan.execution.store_failures,
         empty: plan.execution.empty,
         fail_fast: plan.execution.fail_fast,
         warn_error: plan.execution.warn_error,
-        quiet: context.printer.quiet(),
-        arguments: plan.arguments.clone(),
+        arguments: plan.arguments(context),
+        ..parse::options(plan.command, context)
     }
 }
 
@@ -162,23 +207,42 @@ fn is_run(workspace: &Workspace, id: &str) -> bool {
     match workspace.manifest.nodes.get(id) {
         Some(node) => !node.is_ephemeral(),
         // Exposures are nothing to run, but dbt's `build` counts them.
-        None => workspace.manifest.unit_tests.contains_key(id) || workspace.manifest.exposures.contains_key(id),
+        None => {
+            workspace.manifest.unit_tests.contains_key(id)
+                || workspace.manifest.exposures.contains_key(id)
+                || workspace.manifest.sources.get(id).is_some_and(freshness::is_checked)
+        }
     }
 }
 
+/// The artifacts of `--state`.
 pub(super) fn previous_state(
     selection: &SelectionArgs,
     workspace: &Workspace,
+    printer: &Printer,
 ) -> Result<Option<PreviousState>, ProjectError> {
-    selection.state.as_deref().map(|folder| PreviousState::load(folder, workspace.target_path())).transpose()
+    let Some(folder) = selection.state.as_deref() else { return Ok(None) };
+    let target_path = workspace.target_path();
+    if let (Ok(state), Ok(target)) = (fs_err::canonicalize(folder), fs_err::canonicalize(target_path))
+        && state == target
+    {
+        printer.warning(&format!(
+            "The state and target directories are the same: '{}'. This could lead to missing changes due to \
+             overwritten state including non-idempotent retries.",
+            folder.display()
+        ));
+    }
+    PreviousState::load(folder, target_path).map(Some)
 }
 
-/// `--defer`: what is not selected and not there resolves to the relations of `--state`.
-fn deferral(
+/// `--defer`: what is not there resolves to the relations of `--state`. `existing` lists the relations of databases; `builds`
+/// is whether the command makes what is selected.
+pub(super) fn deferral(
     selection: &SelectionArgs,
     workspace: &Workspace,
     state: Option<PreviousState>,
-    prepared: &mut Prepared,
+    builds: bool,
+    existing: impl FnOnce(&BTreeSet<&str>) -> Result<HashSet<(String, String)>, Error>,
 ) -> Result<Option<Defer>, Error> {
     if !selection.defer {
         return Ok(None);
@@ -194,8 +258,8 @@ fn deferral(
     };
     let schemas: BTreeSet<&str> =
         workspace.manifest.nodes.values().map(|node| node.schema.as_str()).filter(|s| !s.is_empty()).collect();
-    let existing = prepared.existing(&schemas)?;
-    Ok(Some(Defer { state, favor_state: selection.favor_state, existing }))
+    let existing = existing(&schemas)?;
+    Ok(Some(Defer { state, favor_state: selection.favor_state, existing, builds }))
 }
 
 /// What each id waits for, in graph order.
@@ -280,20 +344,8 @@ fn finish(
     let target_path = workspace.target_path();
     let compiled = compiler.map(Compiler::compiled).unwrap_or_default();
     write_manifest(&workspace.manifest, &compiled, &context.invocation, target_path)?;
-    let mut args = plan.arguments.clone();
-    args.insert("which".into(), json!(plan.command));
+    let mut args = plan.arguments(context);
     args.insert("target".into(), json!(workspace.target.name));
-    args.insert("project_dir".into(), json!(context.settings.project_dir.display().to_string()));
-    args.insert("vars".into(), json!(context.settings.vars));
-    args.insert("full_refresh".into(), json!(plan.execution.full_refresh));
-    args.insert("empty".into(), json!(plan.execution.empty));
-    args.insert("sample".into(), json!(plan.execution.sample));
-    args.insert("fail_fast".into(), json!(plan.execution.fail_fast));
-    args.insert("store_failures".into(), json!(plan.execution.store_failures));
-    args.insert("select".into(), json!(plan.selection.included()));
-    args.insert("exclude".into(), json!(plan.selection.exclude));
-    args.insert("selector".into(), json!(plan.selection.selector));
-    args.insert("invocation_command".into(), json!(format!("chpipe {}", plan.command)));
     let document =
         RunResults { invocation: &context.invocation, results, elapsed: started.elapsed().as_secs_f64(), args };
     let json = document.json();

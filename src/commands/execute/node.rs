@@ -114,10 +114,7 @@ impl Worker for NodeWorker<'_> {
         let started = Instant::now();
         let (mut result, running) = match state {
             Ok(warehouse) => {
-                warehouse.adapter().set_query_prefix(
-                    self.prepared.query_prefix(node.unique_id.split_once('.').map_or(&node.name, |(_, id)| id)),
-                );
-                warehouse.adapter().take_statements();
+                self.begin(warehouse, id);
                 let mut running = Running::new(node, warehouse);
                 let done = self.compile_and_run(&mut running);
                 (self.result(node, done, warehouse), Some(running))
@@ -162,6 +159,13 @@ impl Worker for NodeWorker<'_> {
 }
 
 impl NodeWorker<'_> {
+    /// Names the statements that follow after a node, so that no two connections use an id at once.
+    pub(super) fn begin(&self, warehouse: &NodeWarehouse, id: &str) {
+        let mut adapter = warehouse.adapter();
+        adapter.set_query_prefix(self.prepared.query_prefix(id.split_once('.').map_or(id, |(_, id)| id)));
+        adapter.take_statements();
+    }
+
     /// A resource that is nothing to run.
     fn no_op(&self, id: &str, position: Position) -> NodeResult {
         let mut result = NodeResult::new(id, NodeStatus::NoOp);
@@ -236,6 +240,10 @@ impl NodeWorker<'_> {
             _ => self.with_hooks(running, || self.run_model(running)),
         };
         let statements = running.warehouse.adapter().take_statements();
+        if self.is_microbatch(running.node) && self.own_materialization(running.node).is_none() {
+            // Each interval has its own file.
+            return done;
+        }
         self.write_run(running.node, running.compiled.as_deref(), &statements)?;
         done
     }
@@ -249,7 +257,12 @@ impl NodeWorker<'_> {
     }
 
     /// Writes the statements that were sent to `target/run`; of a test, which changes nothing, its query.
-    fn write_run(&self, node: &Node, compiled: Option<&Compiled>, statements: &[Statement]) -> Result<(), Failure> {
+    pub(super) fn write_run(
+        &self,
+        node: &Node,
+        compiled: Option<&Compiled>,
+        statements: &[Statement],
+    ) -> Result<(), Failure> {
         let mut text: Vec<&str> = statements.iter().map(|statement| statement.sql.as_str()).collect();
         if text.is_empty() {
             text.extend(compiled.map(|compiled| compiled.code.as_str()));

@@ -13,12 +13,13 @@ use super::{Lines, Plan};
 use crate::{
     Error,
     adapter::{
-        Adapter, AdapterOptions, Lease, LeaseError, LeaseHolder, NodeWarehouse, Templates, is_held, load_templates,
+        Adapter, AdapterOptions, Catalog, Lease, LeaseError, LeaseHolder, NodeWarehouse, Templates, is_held,
+        load_templates,
     },
     commands::{Context, warehouse::Warehouse},
-    engine::{Engine, quote_string},
-    materialize::is_temporary_name,
-    project::{Relation, RelationKind, ResourceType, Workspace},
+    engine::Engine,
+    materialize::{has_merges_stopped, is_temporary_name, start_merges},
+    project::{Relation, ResourceType, Workspace},
     snapshot::{self, SnapshotError},
 };
 
@@ -37,6 +38,8 @@ pub(in crate::commands) struct Prepared {
     leftovers: Mutex<BTreeMap<(String, String), Vec<Relation>>>,
     /// Says to others that the temporary relations of this invocation are in use.
     lease: Option<Lease>,
+    /// What stood in the databases of the nodes before the first of them ran.
+    catalog: Arc<Catalog>,
     state_database: String,
     pub(super) patience: Duration,
 }
@@ -72,6 +75,7 @@ impl Prepared {
             main: NodeWarehouse::new(main),
             leftovers: Mutex::default(),
             lease: None,
+            catalog: Arc::default(),
             state_database: context.settings.migrate.state_database.clone(),
             patience: context.settings.lock_timeout,
         })
@@ -79,7 +83,8 @@ impl Prepared {
 
     /// A session for a thread of nodes.
     pub(super) fn connect(&self) -> Result<NodeWarehouse, Error> {
-        let adapter = Adapter::connect(&self.engine, &self.options, &self.templates, self.invocation.clone())?;
+        let mut adapter = Adapter::connect(&self.engine, &self.options, &self.templates, self.invocation.clone())?;
+        adapter.set_catalog(Arc::clone(&self.catalog));
         Ok(NodeWarehouse::new(adapter))
     }
 
@@ -135,32 +140,19 @@ impl Prepared {
             }
         }
         let mut adapter = self.main.adapter();
-        let existing: HashSet<String> = adapter.schemas()?.into_iter().collect();
-        for schema in &wanted {
-            if !existing.contains(*schema) {
-                adapter.create_schema(schema)?;
-            }
+        let mut databases = adapter.databases()?;
+        let missing: Vec<&str> = wanted.iter().copied().filter(|schema| !databases.contains_key(*schema)).collect();
+        for schema in &missing {
+            adapter.create_schema(schema)?;
         }
-        if wanted.is_empty() {
-            return Ok(());
+        if !missing.is_empty() {
+            databases = adapter.databases()?;
         }
-        let list: Vec<String> = wanted.iter().map(|schema| quote_string(schema)).collect();
-        let sql = format!(
-            "SELECT database, name, engine FROM system.tables WHERE database IN ({}) AND position(name, '__dbt_') > 0",
-            list.join(", ")
-        );
+        databases.retain(|name, _| wanted.contains(name.as_str()));
+        let listed = adapter.relations_in(&databases)?;
         let mut leftovers = self.leftovers.lock();
         let mut alive: BTreeMap<String, bool> = BTreeMap::new();
-        for row in adapter.rows(&sql)? {
-            let mut values = row.into_iter().map(Option::unwrap_or_default);
-            let mut next = || values.next().unwrap_or_default();
-            let mut relation = Relation::new(next(), next());
-            relation.kind = Some(match next().as_str() {
-                "View" => RelationKind::View,
-                "MaterializedView" => RelationKind::MaterializedView,
-                "Dictionary" => RelationKind::Dictionary,
-                _ => RelationKind::Table,
-            });
+        for relation in listed.iter().map(|info| &info.relation) {
             if let Some((owner, mark)) = leftover_of(&relation.identifier) {
                 let in_use = match alive.get(&mark) {
                     Some(in_use) => *in_use,
@@ -173,9 +165,16 @@ impl Prepared {
                 if in_use {
                     continue;
                 }
-                leftovers.entry((relation.schema.clone(), owner)).or_default().push(relation);
+                if has_merges_stopped(relation) {
+                    // Whether or not its model is run now.
+                    start_merges(&mut adapter, relation)?;
+                    continue;
+                }
+                leftovers.entry((relation.schema.clone(), owner)).or_default().push(relation.clone());
             }
         }
+        self.catalog = Arc::new(Catalog::new(databases, listed));
+        adapter.set_catalog(Arc::clone(&self.catalog));
         Ok(())
     }
 
@@ -186,7 +185,10 @@ impl Prepared {
     }
 
     /// All relations of these databases, as (schema, identifier).
-    pub(super) fn existing(&mut self, schemas: &BTreeSet<&str>) -> Result<HashSet<(String, String)>, Error> {
+    pub(in crate::commands) fn existing(
+        &mut self,
+        schemas: &BTreeSet<&str>,
+    ) -> Result<HashSet<(String, String)>, Error> {
         let mut existing = HashSet::new();
         let mut adapter = self.main.adapter();
         for schema in schemas {

@@ -4,6 +4,7 @@
 mod declared;
 mod files;
 mod link;
+mod microbatch;
 mod nodes;
 mod properties;
 pub(super) mod references;
@@ -266,6 +267,7 @@ impl<'c> Parser<'c, '_> {
         link::unit_tests(context, &mut self.manifest, &lookup)?;
         link::docs(context, &mut self.manifest, &lookup)?;
         link::primary_keys(&mut self.manifest);
+        microbatch::check(context, &mut self.manifest)?;
         link::check(context, &self.manifest)?;
         link::maps(&mut self.manifest);
         Ok(self.manifest)

@@ -1,11 +1,15 @@
 //! Models, snapshots, seeds, analyses, singular tests and hooks: their template rendered for what it uses, their config
 //! put together, their relation named. In: a [`Stub`] and its properties entry; out: a [`Node`].
 
+mod config;
+mod naming;
+
 use std::path::Path;
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
+use self::config::access_of;
 use super::{
     Context,
     files::{FileKind, SourceFile, sha256},
@@ -14,13 +18,15 @@ use super::{
 use crate::{
     error::Location,
     project::{
-        Access, Checksum, Column, Contract, DependsOn, Docs, Node, NodeConfig, Package, ProjectError, Ref, Relation,
-        ResourceType, artifact, config_rules,
+        Access, Checksum, Column, Contract, DependsOn, Docs, Node, NodeConfig, Package, ProjectError, Ref,
+        ResourceType, config_rules,
         node::version_text,
         package::{python_repr, python_str},
     },
     render::{self, Captured, NodeContext, Phase, RenderError, Renderer, Services, Source},
 };
+
+pub(super) use self::{config::configure, naming::relation_name};
 
 /// A node before its template is rendered.
 #[derive(Debug)]
@@ -336,216 +342,6 @@ fn reference(call: render::RefCall) -> Ref {
     }
 }
 
-/// The config of a node, and what is copied from it: tags, meta, docs, group, contract, access, and the names.
-pub(super) fn configure(
-    context: &Context<'_>,
-    node: &mut Node,
-    package: usize,
-    patch: &Map<String, Value>,
-    calls: &Map<String, Value>,
-) -> Result<(), ProjectError> {
-    let kind = node.resource_type;
-    let (mut config, base) = context.config(kind, package, &node.fqn, patch, calls);
-    normalize(kind, &mut config);
-    check_config(&config)?;
-    if kind == ResourceType::Test {
-        finish_test_config(&mut config);
-    }
-    node.unrendered_config = context.unrendered_config(kind, package, &node.fqn, patch, calls);
-    let custom = |key: &str| config.get(key).filter(|value| !value.is_null()).cloned();
-    let (schema, alias, database) = (custom("schema"), custom("alias"), custom("database"));
-    let (target_schema, target_database) = (custom("target_schema"), custom("target_database"));
-    // dbt drops nulls when it stores the config, so what dbt_project.yml said comes back.
-    if let Some(base) = base {
-        for (key, value) in &mut config {
-            if value.is_null()
-                && let Some(earlier) = base.get(key)
-            {
-                *value = earlier.clone();
-            }
-        }
-    }
-    node.config = NodeConfig(config);
-    for tag in node.config.tags() {
-        if !node.tags.contains(&tag) {
-            node.tags.push(tag);
-        }
-    }
-    if let Some(meta) = node.config.map("meta") {
-        node.meta = meta.clone();
-    }
-    if let Some(group) = node.config.str("group") {
-        node.group = Some(group.to_owned());
-    }
-    if let Some(docs) = node.config.map("docs") {
-        node.docs = Docs {
-            show: docs.get("show").and_then(Value::as_bool).unwrap_or(true),
-            node_color: docs.get("node_color").and_then(Value::as_str).map(str::to_owned),
-        };
-    }
-    if let Some(contract) = node.config.map("contract") {
-        let flag = |key: &str, default: bool| contract.get(key).and_then(Value::as_bool).unwrap_or(default);
-        node.contract =
-            Contract { enforced: flag("enforced", false), alias_types: flag("alias_types", true), checksum: None };
-    }
-    if kind == ResourceType::Model
-        && let Some(access) = node.config.get("access")
-    {
-        node.access = access_of(access.as_str().unwrap_or_default(), &node.unique_id)?;
-    }
-    context.name_relation(node, schema.as_ref(), alias.as_ref(), database.as_ref())?;
-    if kind == ResourceType::Snapshot {
-        if let Some(schema) = target_schema.as_ref().and_then(Value::as_str) {
-            node.schema = schema.to_owned();
-        }
-        if target_database.as_ref().and_then(Value::as_str).is_some_and(|database| !database.is_empty()) {
-            // ClickHouse has no databases above schemas; dbt-clickhouse drops it.
-            node.database = String::new();
-        }
-    }
-    Ok(())
-}
-
-fn access_of(text: &str, unique_id: &str) -> Result<Access, ProjectError> {
-    match text {
-        "private" => Ok(Access::Private),
-        "protected" => Ok(Access::Protected),
-        "public" => Ok(Access::Public),
-        other => {
-            Err(ProjectError::parsing(format!("Node {unique_id} has an invalid value ({other}) for the access field")))
-        }
-    }
-}
-
-/// Values as dbt's config classes keep them.
-fn normalize(kind: ResourceType, config: &mut Map<String, Value>) {
-    if let Some(tags @ Value::String(_)) = config.get_mut("tags") {
-        *tags = Value::Array(vec![tags.take()]);
-    }
-    if let Some(Value::Bool(flag)) = config.get("static_analysis") {
-        let text = if *flag { "on" } else { "off" };
-        config.insert("static_analysis".into(), json!(text));
-    }
-    for (key, defaults) in [
-        ("contract", json!({"enforced": false, "alias_types": true})),
-        ("docs", json!({"show": true, "node_color": null})),
-    ] {
-        // What a mapping leaves out has its default.
-        if let (Some(Value::Object(own)), Value::Object(defaults)) = (config.get_mut(key), defaults) {
-            for (key, value) in defaults {
-                own.entry(key).or_insert(value);
-            }
-        }
-    }
-    if kind == ResourceType::Model {
-        // Freshness of a model without `build_after` is dropped.
-        if config.get("freshness").is_some_and(|freshness| freshness.get("build_after").is_none()) {
-            config.insert("freshness".into(), Value::Null);
-        }
-    }
-}
-
-/// The types of the keys that dbt checks; anything else may be anything.
-fn check_config(config: &Map<String, Value>) -> Result<(), ProjectError> {
-    const TYPES: [(&str, &str); 22] = [
-        ("enabled", "boolean"),
-        ("materialized", "string"),
-        ("alias", "string?"),
-        ("schema", "string?"),
-        ("database", "string?"),
-        ("group", "string?"),
-        ("meta", "object"),
-        ("persist_docs", "object"),
-        ("quoting", "object"),
-        ("column_types", "object"),
-        ("grants", "object"),
-        ("docs", "object"),
-        ("contract", "object"),
-        ("full_refresh", "boolean?"),
-        ("on_schema_change", "string?"),
-        ("incremental_strategy", "string?"),
-        ("store_failures", "boolean?"),
-        ("store_failures_as", "string?"),
-        ("where", "string?"),
-        ("limit", "integer?"),
-        ("fail_calc", "string"),
-        ("delimiter", "string"),
-    ];
-    for (key, kind) in TYPES {
-        let Some(value) = config.get(key) else { continue };
-        let (kind, optional) = kind.strip_suffix('?').map_or((kind, false), |kind| (kind, true));
-        let fits = match kind {
-            "boolean" => value.is_boolean(),
-            "string" => value.is_string(),
-            "integer" => value.is_i64() || value.is_u64(),
-            _ => value.is_object(),
-        };
-        if fits || (optional && value.is_null()) {
-            continue;
-        }
-        let reason = if optional {
-            "is not valid under any of the given schemas".to_owned()
-        } else {
-            format!("is not of type '{kind}'")
-        };
-        return Err(ProjectError::parsing(format!("at path ['{key}']: {} {reason}", python_repr(value))));
-    }
-    if let Some(tags) = config.get("tags").and_then(Value::as_array)
-        && let Some(tag) = tags.iter().find(|tag| !tag.is_string())
-    {
-        return Err(ProjectError::parsing(format!("at path ['tags']: {} is not of type 'string'", python_repr(tag))));
-    }
-    if let Some(severity) = config.get("severity") {
-        let text = python_str(severity);
-        if !text.eq_ignore_ascii_case("warn") && !text.eq_ignore_ascii_case("error") {
-            return Err(ProjectError::parsing(format!(
-                "at path []: Severity must be either 'warn' or 'error'. Got '{text}'"
-            )));
-        }
-    }
-    for (key, allowed) in [
-        ("on_configuration_change", ["apply", "continue", "fail"].as_slice()),
-        ("on_schema_change", &["ignore", "fail", "append_new_columns", "sync_all_columns"]),
-    ] {
-        if key == "on_configuration_change"
-            && let Some(value) = config.get(key).and_then(Value::as_str)
-            && !allowed.contains(&value)
-        {
-            return Err(ProjectError::parsing(format!(
-                "at path ['{key}']: '{value}' is not one of ['apply', 'continue', 'fail']"
-            )));
-        }
-    }
-    let enforced = config.get("contract").and_then(|contract| contract.get("enforced")) == Some(&Value::Bool(true));
-    let text = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or_default();
-    if enforced
-        && text("materialized") == "incremental"
-        && !matches!(text("on_schema_change"), "append_new_columns" | "fail")
-    {
-        return Err(ProjectError::parsing(format!(
-            "Invalid value for on_schema_change: {}. Models materialized as incremental with contracts enabled must set on_schema_change to 'append_new_columns' or 'fail'",
-            text("on_schema_change")
-        )));
-    }
-    Ok(())
-}
-
-/// `store_failures_as` decides over `store_failures`, and follows from it where it is not set.
-fn finish_test_config(config: &mut Map<String, Value>) {
-    let as_ = config.get("store_failures_as").and_then(Value::as_str).map(str::to_owned);
-    match as_.as_deref() {
-        None => {
-            let derived = match config.get("store_failures") {
-                Some(Value::Bool(true)) => json!("table"),
-                Some(Value::Bool(false)) => json!("ephemeral"),
-                _ => Value::Null,
-            };
-            config.insert("store_failures_as".into(), derived);
-        }
-        Some(kind) => _ = config.insert("store_failures".into(), json!(kind != "ephemeral")),
-    }
-}
-
 fn apply_patch(node: &mut Node, package: &Package, patch: &Patch<'_>) -> Result<(), ProjectError> {
     node.patch_path = Some(patch.entry.file_id(package));
     node.description = patch.description.clone();
@@ -696,17 +492,6 @@ fn render_hooks(context: &Context<'_>, node: &mut Node, package: &Package) -> Re
     Ok(())
 }
 
-/// Seeds, snapshots, models that are not inlined, and tests that keep their failures.
-pub(super) fn relation_name(node: &Node, stores_failures: bool) -> Option<String> {
-    let makes_relation = match node.resource_type {
-        ResourceType::Model => node.config.materialized() != "ephemeral",
-        ResourceType::Seed | ResourceType::Snapshot => true,
-        ResourceType::Test => stores_failures || node.config.store_failures() == Some(true),
-        _ => false,
-    };
-    makes_relation.then(|| Relation::new(&node.schema, &node.alias).render())
-}
-
 /// `model a (models/a.sql)`.
 pub(super) fn title(node: &Node) -> String {
     let kind = if node.resource_type == ResourceType::Operation { "operation" } else { node.resource_type.as_str() };
@@ -767,168 +552,6 @@ impl<'a> Context<'a> {
         };
         let services = Services { resolve: Some(self.resolve), warehouse: None, events: self.events };
         Renderer::new(self.environment, node_context, Phase::Parse, services)
-    }
-
-    /// The config of a node, and what dbt_project.yml alone says where a null was written over it.
-    pub(super) fn config(
-        &self,
-        kind: ResourceType,
-        package: usize,
-        fqn: &[String],
-        patch: &Map<String, Value>,
-        calls: &Map<String, Value>,
-    ) -> (Map<String, Value>, Option<Map<String, Value>>) {
-        let own = self.packages[package];
-        let root = self.packages[0];
-        let mut config = config_rules::defaults(kind).clone();
-        let apply = |config: &mut Map<String, Value>, package: &Package| {
-            for level in package.section(kind).into_iter().flat_map(|section| config_rules::levels(section, fqn)) {
-                config_rules::update(kind, config, &level);
-            }
-        };
-        apply(&mut config, own);
-        let nulls = patch.values().chain(calls.values()).any(Value::is_null);
-        let mut base = nulls.then(|| config.clone());
-        config_rules::update(kind, &mut config, patch);
-        config_rules::update(kind, &mut config, calls);
-        if package != 0 {
-            apply(&mut config, root);
-            if let Some(base) = &mut base {
-                apply(base, root);
-            }
-        }
-        (config, base)
-    }
-
-    /// dbt looks for a group's config among the models'.
-    pub(super) fn group_config(
-        &self,
-        package: usize,
-        fqn: &[String],
-        patch: &Map<String, Value>,
-    ) -> Map<String, Value> {
-        let mut config = Map::new();
-        config.insert("meta".into(), json!({}));
-        // A source's rules are those of a group: only meta merges.
-        let rules = ResourceType::Source;
-        let levels = |package: &Package| -> Vec<Map<String, Value>> {
-            let section = package.section(ResourceType::Model);
-            section.into_iter().flat_map(|section| config_rules::levels(section, fqn)).collect()
-        };
-        for level in levels(self.packages[package]) {
-            config_rules::update(rules, &mut config, &level);
-        }
-        config_rules::update(rules, &mut config, patch);
-        if package != 0 {
-            for level in levels(self.packages[0]) {
-                config_rules::update(rules, &mut config, &level);
-            }
-        }
-        config
-    }
-
-    pub(super) fn unrendered_config(
-        &self,
-        kind: ResourceType,
-        package: usize,
-        fqn: &[String],
-        patch: &Map<String, Value>,
-        calls: &Map<String, Value>,
-    ) -> Map<String, Value> {
-        let mut config = Map::new();
-        let apply = |config: &mut Map<String, Value>, package: &Package| {
-            let section = package.unrendered_section(kind);
-            for level in section.into_iter().flat_map(|section| config_rules::levels(section, fqn)) {
-                config.extend(level);
-            }
-        };
-        apply(&mut config, self.packages[package]);
-        config.extend(patch.iter().map(|(key, value)| (key.clone(), value.clone())));
-        config.extend(calls.iter().map(|(key, value)| (key.clone(), value.clone())));
-        if package != 0 {
-            apply(&mut config, self.packages[0]);
-        }
-        config
-    }
-
-    /// `generate_schema_name` and `generate_alias_name` decide where the node lands.
-    pub(super) fn name_relation(
-        &self,
-        node: &mut Node,
-        schema: Option<&Value>,
-        alias: Option<&Value>,
-        _database: Option<&Value>,
-    ) -> Result<(), ProjectError> {
-        let package = node.package_name.clone();
-        node.schema = match self.name_macro("schema", &package) {
-            None => default_schema_name(&self.target.schema, schema),
-            Some(owner) => self.call_name_macro("generate_schema_name", &owner, schema, node)?,
-        };
-        node.alias = match self.name_macro("alias", &package) {
-            None => default_alias_name(node, alias),
-            Some(owner) => self.call_name_macro("generate_alias_name", &owner, alias, node)?,
-        };
-        Ok(())
-    }
-
-    /// The package whose own `generate_<component>_name` counts for a node of `package`; none where dbt's built-in does.
-    fn name_macro(&self, component: &str, package: &str) -> Option<String> {
-        let root = &self.packages[0].name;
-        let macros = &self.environment.macros;
-        let name = format!("generate_{component}_name");
-        if package != root && macros.in_package(package, &name).is_some() {
-            return Some(package.to_owned());
-        }
-        if macros.in_package(root, &name).is_some() {
-            return Some(root.clone());
-        }
-        // The built-in dispatches, so an override of its implementation counts too.
-        ["default__", "clickhouse__"]
-            .iter()
-            .any(|prefix| macros.in_package(root, &format!("{prefix}{name}")).is_some())
-            .then(|| root.clone())
-    }
-
-    fn call_name_macro(
-        &self,
-        name: &str,
-        owner: &str,
-        custom: Option<&Value>,
-        node: &Node,
-    ) -> Result<String, ProjectError> {
-        let custom = custom.map_or(render::Value::None, render::Value::from_json);
-        let json = artifact::node_json(node, None);
-        let node_context = NodeContext {
-            unique_id: node.unique_id.clone(),
-            name: node.name.clone(),
-            package: owner.to_owned(),
-            resource_type: node.resource_type.as_str().into(),
-            path: node.original_file_path.clone(),
-            ..NodeContext::default()
-        };
-        let services = Services { resolve: Some(self.resolve), warehouse: None, events: self.events };
-        let mut renderer = Renderer::new(self.environment, node_context, Phase::GenerateName, services);
-        let value = renderer
-            .call_macro(name, vec![custom, render::Value::from_json(&json)], Vec::new())
-            .map_err(|error| subject(node, self.packages[0], error))?;
-        Ok(value.text().trim().to_owned())
-    }
-}
-
-fn default_schema_name(target: &str, custom: Option<&Value>) -> String {
-    match custom.map(python_str) {
-        None => target.to_owned(),
-        Some(custom) => format!("{target}_{}", custom.trim()),
-    }
-}
-
-fn default_alias_name(node: &Node, custom: Option<&Value>) -> String {
-    if let Some(custom) = custom.map(python_str).filter(|custom| !custom.is_empty()) {
-        return custom.trim().to_owned();
-    }
-    match &node.version {
-        Some(version) => format!("{}_v{}", node.name, version_text(version).replace('.', "_")),
-        None => node.name.clone(),
     }
 }
 

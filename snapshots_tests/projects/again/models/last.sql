@@ -1,0 +1,1 @@
+select max(twice) as id from {{ ref('top') }}

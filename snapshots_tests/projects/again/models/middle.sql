@@ -1,0 +1,2 @@
+{{ config(materialized='view') }}
+select id, at from {{ ref('base') }} where id >= {{ var('least', 0) }}

@@ -1,0 +1,2 @@
+{{ config(order_by='tuple()') }}
+select count() as n from {{ source('landed', 'dated') }}

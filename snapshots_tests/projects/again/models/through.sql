@@ -1,0 +1,1 @@
+select count() as id from {{ ref('passing') }}

@@ -1,0 +1,1 @@
+{% macro base_version() %}'base 0.9.0'{% endmacro %}

@@ -1,0 +1,1 @@
+{% macro tools_version() %}'tools 1.2.0'{% endmacro %}

@@ -1,0 +1,1 @@
+{% macro tools_version() %}'tools 2.1.0-rc1'{% endmacro %}
