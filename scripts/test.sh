@@ -33,6 +33,10 @@ step 'side by side with dbt'
 dbt=$(scripts/python-env.sh dbt)
 "$dbt/bin/python" tests/dbt/side_by_side.py
 
+step 'Parquet of other writers'
+parquet=$(scripts/python-env.sh parquet)
+"$parquet/bin/python" tests/parquet/foreign_files.py
+
 step 'what stands around the binary'
 scripts/test-production.sh
 

@@ -122,7 +122,12 @@ impl Case {
                         Ok(FileColumn { name: name.to_owned(), kind })
                     })
                     .collect::<Result<Vec<_>, String>>()?;
-                let schema = FileSchema { columns: Arc::new(columns), rows: file.rows, metadata: BTreeMap::new() };
+                let schema = FileSchema {
+                    columns: Arc::new(columns),
+                    unsupported: Vec::new(),
+                    rows: file.rows,
+                    metadata: BTreeMap::new(),
+                };
                 Ok((format!("file {}", index + 1), schema))
             })
             .collect::<Result<Vec<_>, String>>()?;
@@ -146,6 +151,7 @@ impl Case {
             collection: "silver".into(),
             cluster: self.options.cluster.clone(),
             hive_strategy: !self.options.old_server,
+            independent_arrays: !self.options.old_server,
             queue: self.options.queue,
             keeper_path: "/chpipe/queue".into(),
             bucket: "silver".into(),
@@ -291,7 +297,7 @@ impl Warehouse {
     }
 
     /// Text of the warehouse without what differs from run to run.
-    fn shown(&self, text: &str) -> String {
+    pub(crate) fn shown(&self, text: &str) -> String {
         let text = text
             .replace(&self.migrator.state_database, "chpipe")
             .replace(&self.raw, "raw")
@@ -311,7 +317,7 @@ impl Warehouse {
 }
 
 /// The plan without the tables that every warehouse has.
-fn without_state(mut plan: Plan) -> Plan {
+pub(crate) fn without_state(mut plan: Plan) -> Plan {
     plan.changes.retain(|change| {
         change.kind != "database" && !change.object.ends_with(".batches") && !change.object.contains("_state.")
     });

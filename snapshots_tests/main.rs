@@ -28,4 +28,5 @@ mod render;
 mod replay;
 mod scd2;
 mod tidy;
+mod torture;
 mod zookeeper;

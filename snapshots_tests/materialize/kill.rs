@@ -1,6 +1,7 @@
 //! The process kills itself in the place of every statement that changes something; whatever comes next leaves what an
 //! undisturbed run leaves. The tests of the project itself say what that is.
 
+use super::served::Served;
 use crate::harness::{Outcome, Project};
 
 /// A project over `src`, which grows by ten rows a round: half of the ids are new, half have a new version.
@@ -165,6 +166,45 @@ fn a_first_run_can_be_started_again() {
         }
         assert_eq!(died.code, None, "statement {statement}:\n{}\n{}", died.stdout, died.stderr);
         let again = build(&project, &vars(upto + 1), None);
+        assert_eq!(again.code, Some(0), "statement {statement}:\n{}\n{}", again.stdout, again.stderr);
+    }
+    panic!("no run came to its end");
+}
+
+/// On a server, where others go on: a view into another model's table, and the merges of its source.
+#[test]
+fn a_deployment_on_a_server_can_be_started_again() {
+    let project = project();
+    let all = "select id, round, at from {{ source('killed', 'src') }}";
+    for (name, config, sql) in [
+        ("target", "materialized='table', order_by='id'", format!("{all} where 0")),
+        (
+            "into",
+            "materialized='materialized_view'",
+            format!("{{{{ materialization_target_table(ref('target')) }}}}\n{all}"),
+        ),
+        ("other", "materialized='view'", "select 1 as n".to_owned()),
+    ] {
+        let text = format!("{{{{ config(alias='{name}' ~ var('suffix'), {config}) }}}}\n{sql}\n");
+        project.write(&format!("models/{name}.sql"), &text);
+    }
+    let same = equal("select id, round, at from {{ ref('target') }}", all);
+    project.write("tests/target.sql", &format!("-- depends_on: {{{{ ref('into') }}}}\n{same}"));
+    leave_nothing(&project, &["into"]);
+    let _served = Served::start(&project);
+    for statement in (9..200).step_by(5) {
+        let round = 2 * statement;
+        let vars = |round| format!("{{round: {round}, suffix: '_{statement}'}}");
+        let died = build(&project, &vars(round), Some(statement));
+        if died.code == Some(0) {
+            return assert!(statement > 25, "it had only {statement} statements to die in");
+        }
+        assert_eq!(died.code, None, "statement {statement}:\n{}\n{}", died.stdout, died.stderr);
+        // Whatever runs next in the database starts the merges.
+        project.run(["run", "--select", "other", "--vars", &vars(round)]).success();
+        let merge = "optimize table killed.src final settings optimize_throw_if_noop = 1";
+        project.run(["query", merge]).success();
+        let again = build(&project, &vars(round + 1), None);
         assert_eq!(again.code, Some(0), "statement {statement}:\n{}\n{}", again.stdout, again.stderr);
     }
     panic!("no run came to its end");

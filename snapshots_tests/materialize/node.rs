@@ -13,10 +13,13 @@ use serde_json::{Map, Value};
 /// An adapter on the shared engine, in a fresh database of this name.
 pub(crate) fn adapter(database: &str) -> Adapter {
     drop(testing::session(database));
-    let templates = Arc::new(
-        Templates::load(Some(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/ddl/templates")))).unwrap(),
-    );
-    Adapter::connect(&testing::shared(), &AdapterOptions::embedded(), &templates, format!("test-{database}")).unwrap()
+    Adapter::connect(&testing::shared(), &AdapterOptions::embedded(), &templates(), format!("test-{database}")).unwrap()
+}
+
+/// The templates of the repository.
+pub(crate) fn templates() -> Arc<Templates> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/ddl/templates");
+    Arc::new(Templates::load(Some(std::path::Path::new(folder))).unwrap())
 }
 
 /// A model with this configuration.

@@ -276,3 +276,80 @@ fn the_small_commands_work() {
         ["MergeTree", "View"]
     );
 }
+
+/// Seeds as people write them: a mark at the beginning, semicolons, quotes, lines within values; and a million rows.
+#[test]
+fn seeds_of_every_kind_arrive() {
+    let project = shop();
+    project.write(
+        "dbt_project.yml",
+        "name: shop\nversion: '1.0'\nprofile: shop\nseeds: {shop: {odd: {+delimiter: ';'}, many: {+order_by: n}}}\n",
+    );
+    project.write("seeds/odd.csv", "\u{feff}id;born;big;text\n1;1950-05-13;3000000000;\"a; \"\"b\"\"\nc\"\n2;;;\"\"\n");
+    let rows: Vec<String> = (0..1_000_000).map(|number| format!("{number},w{}\n", number % 7)).collect();
+    project.write("seeds/many.csv", &format!("n,word\n{}", rows.concat()));
+    for _ in 0..2 {
+        run(&project, "seed --select odd many").success();
+    }
+    assert_eq!(
+        query(&project, "select *, toTypeName(born), toTypeName(big) from shop.odd order by id"),
+        [
+            "1\t1950-05-13\t3000000000\ta; \"b\"\\nc\tNullable(Date32)\tNullable(Int64)",
+            "2\t\\N\t\\N\t\tNullable(Date32)\tNullable(Int64)"
+        ]
+    );
+    assert_eq!(query(&project, "select count(), sum(n), uniq(word) from shop.many"), ["1000000\t499999500000\t7"]);
+}
+
+/// Fixtures of unit tests may be files.
+#[test]
+fn unit_tests_read_fixture_files() {
+    let project = shop()
+        .file("tests/fixtures/given_orders.csv", "id,customer,amount\n1,ann,1.5\n2,ann,2.0\n")
+        .file("tests/fixtures/sums.sql", "select 'ann' as customer, 3.5 as total, 2 as orders\n")
+        .file(
+            "models/unit.yml",
+            "unit_tests:\n  - name: from_files\n    model: customers\n    given: [{input: ref('stg_orders'), format: csv, fixture: given_orders}]\n    expect: {format: sql, fixture: sums}\n",
+        );
+    run(&project, "seed").success();
+    run(&project, "run --select stg_orders").success();
+    let outcome = run(&project, "build --select customers").success();
+    assert!(outcome.stdout.contains("PASS customers::from_files"), "{}", outcome.stdout);
+}
+
+/// A materialization of the project's own is run through the renderer.
+#[test]
+fn a_project_brings_its_own_materialization() {
+    let project = shop().file(
+        "macros/logged.sql",
+        "{% materialization logged, default %}{{ run_hooks(pre_hooks) }}{% call statement('main') %}create or replace table {{ this }} engine = MergeTree order by tuple() as {{ sql }}{% endcall %}{{ return({'relations': [this]}) }}{% endmaterialization %}\n",
+    );
+    project.write("models/own.sql", "{{ config(materialized='logged') }}\nselect 7 as n\n");
+    run(&project, "run --select own").success();
+    assert_eq!(query(&project, "select n from shop.own"), ["7"]);
+}
+
+/// `--empty` makes every relation without rows, and adds none to what is there.
+#[test]
+fn empty_runs_make_relations_without_rows() {
+    let project = shop()
+        .file("models/day.sql", "{{ config(materialized='materialized_view', order_by='id') }}\nselect id, day from {{ ref('orders') }}\n")
+        .file("models/latest.sql", "{{ config(materialized='incremental', incremental_strategy='delete_insert', unique_key='id', order_by='id') }}\nselect id, customer from {{ ref('orders') }}\n")
+        .file("models/parted.sql", "{{ config(materialized='incremental', incremental_strategy='insert_overwrite', partition_by='customer', order_by='id') }}\nselect id, customer from {{ ref('orders') }}\n");
+    let tables = ["customers", "events", "latest", "parted"];
+    let counts = || {
+        let each: Vec<String> =
+            tables.iter().map(|table| format!("select '{table}' as name, count() from shop.{table}")).collect();
+        query(&project, &format!("select * from ({}) order by name", each.join(" union all ")))
+    };
+    run(&project, "seed").success();
+    run(&project, "run --empty").success();
+    assert_eq!(counts(), tables.map(|table| format!("{table}\t0")));
+    assert_eq!(query(&project, "select count() from shop.day"), ["0"]);
+    run(&project, "run").success();
+    let full = counts();
+    assert_eq!(full, ["customers\t2", "events\t3", "latest\t3", "parted\t3"]);
+    // What is made anew is empty; what is only added to stays.
+    run(&project, "run --empty").success();
+    assert_eq!(counts(), ["customers\t0", "events\t3", "latest\t3", "parted\t3"]);
+}

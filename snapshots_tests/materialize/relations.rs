@@ -2,8 +2,8 @@
 
 use chpipe::{
     adapter::Adapter,
-    materialize::{MaterializeError, Model, Outcome, Seed, load_seed, materialization},
-    project::Node,
+    materialize::{Batch, MaterializeError, Model, Outcome, Seed, load_seed, materialization},
+    project::{Node, Relation},
 };
 use serde_json::json;
 
@@ -12,19 +12,24 @@ use super::{
     node::{column, rows},
 };
 
-fn run(adapter: &mut Adapter, node: &Node, sql: &str, full_refresh: bool) -> Result<Outcome, MaterializeError> {
-    let relation = node.relation();
-    let model = Model {
+fn model<'a>(node: &'a Node, relation: &'a Relation, sql: &'a str, full_refresh: bool) -> Model<'a> {
+    let (empty, batch) = (false, None);
+    Model {
         node,
-        relation: &relation,
+        relation,
         sql,
         full_refresh,
-        empty: false,
+        empty,
         invocation: "0a1b2c3d",
-        batch: None,
+        batch,
         feeding_views: &[],
-    };
-    materialization(node.materialized())?.materialize(&model, adapter)
+        replaced_views: &[],
+    }
+}
+
+fn run(adapter: &mut Adapter, node: &Node, sql: &str, full_refresh: bool) -> Result<Outcome, MaterializeError> {
+    let relation = node.relation();
+    materialization(node.materialized())?.materialize(&model(node, &relation, sql, full_refresh), adapter)
 }
 
 fn tables(adapter: &mut Adapter, database: &str) -> Vec<String> {
@@ -131,32 +136,78 @@ fn incremental_strategies_meet_existing_rows() {
 #[test]
 fn schema_changes_follow_the_policy() {
     let mut adapter = adapter("m_schema");
-    for strategy in ["append", "delete_insert", "legacy"] {
-        let model = |policy: &str| {
-            let config = json!({
-                "materialized": "incremental", "incremental_strategy": strategy, "unique_key": "id",
-                "on_schema_change": policy, "order_by": "id",
+    for strategy in ["append", "delete_insert", "legacy", "insert_overwrite", "microbatch"] {
+        let mut run = |policy: &str, id: u8, columns: &str| {
+            let mut config = json!({
+                "materialized": "incremental", "incremental_strategy": strategy, "on_schema_change": policy, "order_by": "id",
             });
-            node("m_schema", &format!("t_{strategy}"), config)
+            match strategy {
+                "insert_overwrite" => config["partition_by"] = json!("id"),
+                "microbatch" => {}
+                _ => config["unique_key"] = json!("id"),
+            }
+            let node = node("m_schema", &format!("t_{strategy}"), config);
+            let batch = Batch {
+                name: format!("b{id}"),
+                event_time: "toDateTime(id, 'UTC')".into(),
+                start: format!("1970-01-01 00:00:0{id}"),
+                end: format!("1970-01-01 00:00:0{}", id + 1),
+            };
+            let relation = node.relation();
+            let sql = format!("select toInt32({id}) as id, {columns}");
+            let batch = (strategy == "microbatch").then_some(&batch);
+            let model = Model { batch, ..model(&node, &relation, &sql, false) };
+            materialization("incremental").unwrap().materialize(&model, &mut adapter)
         };
-        let wide = "select toInt32(2) as id, toInt64(5) as n, 'new' as extra";
-        run(&mut adapter, &model("ignore"), "select toInt32(1) as id, toInt32(4) as n, 'x' as gone", false).unwrap();
-        let failed = run(&mut adapter, &model("fail"), wide, false).unwrap_err().to_string();
+        let wide = "toInt64(5) as n, 'new' as extra";
+        run("ignore", 1, "toInt32(4) as n, 'x' as gone").unwrap();
+        let failed = run("fail", 2, wide).unwrap_err().to_string();
         for part in ["`extra` String: in the query only", "`gone` String: in the table only", "`n`: Int32 in the table"]
         {
             assert!(failed.contains(part), "{failed}");
         }
-        assert!(run(&mut adapter, &model("append_new_columns"), wide, false).is_err());
-        let outcome = run(&mut adapter, &model("sync_all_columns"), wide, false).unwrap();
-        assert_eq!(outcome.notes, ["1 column added", "1 column dropped", "1 column retyped"]);
+        let dropping = run("append_new_columns", 2, wide).unwrap_err().to_string();
+        assert!(dropping.contains("`gone` String: in the table only"), "{dropping}");
+        let appended = run("append_new_columns", 2, "toInt32(5) as n, 'y' as gone, 6 as more").unwrap();
+        assert_eq!(appended.notes, ["1 column added"], "{strategy}");
+        let synced = run("sync_all_columns", 3, wide).unwrap();
+        assert_eq!(synced.notes, ["1 column added", "2 columns dropped", "1 column retyped"], "{strategy}");
+        run("ignore", 4, "1 as unknown").unwrap();
         let table = format!("m_schema.t_{strategy}");
         assert_eq!(
             rows(&mut adapter, &format!("SELECT id, n, extra, toTypeName(n) FROM {table} ORDER BY id")),
-            ["1 4  Int64", "2 5 new Int64"]
+            ["1 4  Int64", "2 5  Int64", "3 5 new Int64", "4 0  Int64"],
+            "{strategy}"
         );
-        run(&mut adapter, &model("ignore"), "select toInt32(3) as id, 1 as unknown", false).unwrap();
-        assert_eq!(rows(&mut adapter, &format!("SELECT n, extra FROM {table} WHERE id = 3")), ["0 "], "{strategy}");
     }
+}
+
+/// The target of a materialized view follows the same policies, and its view is changed in place.
+#[test]
+fn schema_changes_of_a_materialized_view_follow_the_policy() {
+    let mut adapter = adapter("m_mv_schema");
+    adapter.execute("CREATE TABLE m_mv_schema.src (id Int32) ENGINE = MergeTree ORDER BY id").unwrap();
+    let run = |adapter: &mut Adapter, policy: &str, id: u8, columns: &str| {
+        let config = json!({"materialized": "materialized_view", "on_schema_change": policy, "order_by": "id"});
+        let node = node("m_mv_schema", "t", config);
+        let outcome = run(adapter, &node, &format!("select id, {columns} from m_mv_schema.src"), false);
+        adapter.execute(&format!("INSERT INTO m_mv_schema.src VALUES ({id})")).unwrap();
+        outcome
+    };
+    let wide = "toInt64(5) as n, 'new' as extra";
+    run(&mut adapter, "ignore", 1, "toInt32(4) as n, 'x' as gone").unwrap();
+    let failed = run(&mut adapter, "fail", 2, wide).unwrap_err().to_string();
+    assert!(failed.contains("`extra` String: in the query only"), "{failed}");
+    run(&mut adapter, "append_new_columns", 3, wide).unwrap_err();
+    let appended = run(&mut adapter, "append_new_columns", 4, "toInt32(5) as n, 'y' as gone, 6 as more").unwrap();
+    assert_eq!(appended.notes, ["1 column added"]);
+    let synced = run(&mut adapter, "sync_all_columns", 5, wide).unwrap();
+    assert_eq!(synced.notes, ["1 column added", "2 columns dropped", "1 column retyped"]);
+    run(&mut adapter, "ignore", 6, "toInt64(7) as n, 1 as unknown").unwrap();
+    assert_eq!(
+        rows(&mut adapter, "SELECT id, n, extra, toTypeName(n) FROM m_mv_schema.t ORDER BY id"),
+        ["1 4  Int64", "2 4  Int64", "3 4  Int64", "4 5  Int64", "5 5 new Int64", "6 7  Int64"]
+    );
 }
 
 /// A contract names what differs, and orders the columns.
@@ -218,17 +269,7 @@ fn seeds_arrive_as_written() {
     for _ in 0..2 {
         let seed = Seed::open(&path, None, types).unwrap();
         let relation = seed_node.relation();
-        let model = Model {
-            node: &seed_node,
-            relation: &relation,
-            sql: "",
-            full_refresh: false,
-            empty: false,
-            invocation: "0a1b2c3d",
-            batch: None,
-            feeding_views: &[],
-        };
-        load_seed(&model, &mut adapter, &seed).unwrap();
+        load_seed(&model(&seed_node, &relation, "", false), &mut adapter, &seed).unwrap();
     }
     assert_eq!(
         rows(&mut adapter, "SELECT name, type FROM system.columns WHERE database = 'm_seed' ORDER BY position"),

@@ -52,17 +52,8 @@ impl Model {
     pub(crate) fn take(&mut self, columns: &[&'static str], source: &BTreeMap<i32, Row>, now: i64) {
         let known: Vec<&'static str> = self.columns.clone();
         let first = known.is_empty();
-        for column in columns {
-            if !known.contains(column) {
-                self.columns.push(column);
-                // New in the table: the past is NULL, what is current gets its value.
-                for version in &mut self.versions {
-                    let current = source.get(&version.key).filter(|_| version.until.is_none() && !version.deleted);
-                    let value = current.and_then(|row| row.values.get(column)).copied();
-                    version.values.insert(column, value.unwrap_or("NULL"));
-                }
-            }
-        }
+        let added: Vec<&'static str> = columns.iter().copied().filter(|column| !known.contains(column)).collect();
+        self.columns.extend(&added);
         let shared: Vec<&'static str> =
             if first { Vec::new() } else { columns.iter().copied().filter(|column| known.contains(column)).collect() };
         let mut opened = Vec::new();
@@ -110,6 +101,14 @@ impl Model {
                         opened.push(Version { from: now, until: None, deleted: true, ..version.clone() });
                     }
                 }
+            }
+        }
+        for version in &mut self.versions {
+            // New in the table: what is over never had a value, what stays current gets it.
+            let current = source.get(&version.key).filter(|_| version.until.is_none() && !version.deleted);
+            for column in &added {
+                let value = current.and_then(|row| row.values.get(column)).copied();
+                version.values.insert(column, value.unwrap_or("NULL"));
             }
         }
         self.versions.extend(opened);

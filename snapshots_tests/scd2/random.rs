@@ -113,7 +113,7 @@ impl Setting {
 /// Each key has a history of its own: so many cases in one sequence.
 const KEYS: i32 = 120;
 
-const STEPS: i64 = 4;
+const STEPS: i64 = 6;
 
 const LAYOUTS: [(&str, &str); 5] = [
     ("replace_partition", ""),
@@ -342,7 +342,7 @@ fn sequence(seed: usize, steps: i64) {
             if found == expected {
                 model = completed;
             } else {
-                assert!(died, "{context}: a run that ended well is not complete");
+                assert!(died, "{context}: a run that ended well is not complete: {}", differences(&found, &expected));
             }
         }
         let outcome = case.take(&sql, now + 50);

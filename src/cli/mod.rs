@@ -310,6 +310,9 @@ pub struct DdlInferArgs {
     /// The bucket is public: send unsigned requests
     #[arg(long)]
     pub no_sign_request: bool,
+    /// A column of the files to leave out, repeatable
+    #[arg(long, value_name = "COLUMN")]
+    pub exclude: Vec<String>,
     /// Print the spec instead of writing ddl/tables/<name>.yml
     #[arg(long)]
     pub stdout: bool,

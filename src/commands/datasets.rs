@@ -1,14 +1,14 @@
 //! What `migrate`, `load` and `ddl` look at first: the Silver objects of every dataset, their footers, the specs. None of
 //! it needs the warehouse.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashSet, path::PathBuf, sync::Arc};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::{
     Error,
     config::Settings,
-    ddl::{Dataset, DdlError, HiveColumn, Source, TableSpec, collection_of_bucket, hive_columns, read_specs},
+    ddl::{Dataset, DdlError, HiveColumn, Source, TableSpec, collection_of_bucket, hive_columns, read_specs, reserved},
     error::Location,
     extract::{Endpoint, Endpoints},
     lake::{Bucket, BucketPlace, Lake, ObjectMeta, layout::endpoint_prefix},
@@ -208,13 +208,19 @@ fn dataset(
 ) -> Result<DatasetFiles, Error> {
     // What transform would write comes first: it gives the order, and a table to an endpoint without any file.
     let declared = endpoint.map(declared_schema).transpose()?;
-    let files = declared
+    let files: Vec<(&str, &FileSchema)> = declared
         .iter()
         .map(|schema| ("the endpoint's definition", schema))
-        .chain(objects.iter().map(|object| object.key.as_str()).zip(&footers));
-    let pinned = |column: &str| spec.columns.get(column).is_some_and(|column| column.kind.is_some());
+        .chain(objects.iter().map(|object| object.key.as_str()).zip(&footers))
+        .collect();
+    check_columns(&spec, &files).map_err(MigrateError::from)?;
+    let pinned = |column: &str| {
+        spec.columns.get(column).is_some_and(|spec| spec.kind.is_some())
+            || spec.exclude.iter().any(|name| name == column)
+    };
     let mut schema = merge(files, &pinned)
         .map_err(|source| MigrateError::from(crate::ddl::DdlError::Merge { dataset: spec.name.clone(), source }))?;
+    schema.columns.retain(|column| !spec.exclude.contains(&column.name));
     schema.files = objects.len();
     if let Some(endpoint) = endpoint {
         let key = serde_json::to_string(&endpoint.key).unwrap_or_default();
@@ -228,6 +234,45 @@ fn dataset(
     Ok(DatasetFiles { dataset, spec, objects, footers })
 }
 
+/// Refuses what cannot be a column of the dataset's tables and is not left out, and what is left out that no file has.
+fn check_columns(spec: &TableSpec, files: &[(&str, &FileSchema)]) -> Result<(), DdlError> {
+    let excluded = |name: &str| spec.exclude.iter().any(|column| column == name);
+    let refused = |file: &str, column: &str, reason: String| DdlError::Column {
+        dataset: spec.name.clone(),
+        file: file.to_owned(),
+        column: column.to_owned(),
+        reason,
+    };
+    let mut left_out: HashSet<&str> = HashSet::new();
+    // Thousands of files share a handful of schemas.
+    let mut looked_at: HashSet<*const Vec<FileColumn>> = HashSet::new();
+    for (file, schema) in files {
+        if let Some(column) = schema.unsupported.iter().find(|column| !excluded(&column.column)) {
+            return Err(refused(file, &column.column, column.unheld()));
+        }
+        left_out.extend(schema.unsupported.iter().map(|column| column.column.as_str()));
+        if !looked_at.insert(Arc::as_ptr(&schema.columns)) {
+            continue;
+        }
+        for column in schema.columns.iter() {
+            if excluded(&column.name) {
+                left_out.insert(&column.name);
+            } else if let Some(reason) = reserved(&column.name) {
+                return Err(refused(file, &column.name, reason));
+            }
+        }
+    }
+    match spec.exclude.iter().find(|name| !left_out.contains(name.as_str())) {
+        Some(name) if !files.is_empty() => Err(DdlError::UnknownColumn {
+            dataset: spec.name.clone(),
+            column: name.clone(),
+            place: "exclude",
+            location: spec.locate(name),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// The columns that transform writes for an endpoint.
 fn declared_schema(endpoint: &Endpoint) -> Result<FileSchema, Error> {
     let columns = Shape::new(endpoint)
@@ -236,12 +281,16 @@ fn declared_schema(endpoint: &Endpoint) -> Result<FileSchema, Error> {
         .iter()
         .map(|field| Ok(FileColumn { name: field.name().clone(), kind: from_arrow(field)? }))
         .collect::<Result<Vec<_>, crate::schema::UnsupportedArrowType>>()
-        .map_err(|source| MigrateError::Footer {
-            bucket: "the endpoint's definition".into(),
-            key: endpoint.name.clone(),
-            source: source.into(),
+        .map_err(|refused| {
+            MigrateError::from(DdlError::Column {
+                dataset: endpoint.name.clone(),
+                file: "the endpoint's definition".into(),
+                column: refused.column.clone(),
+                reason: refused.unheld(),
+            })
         })?;
-    Ok(FileSchema { columns: columns.into(), rows: 0, metadata: std::collections::BTreeMap::new() })
+    let metadata = std::collections::BTreeMap::new();
+    Ok(FileSchema { columns: columns.into(), unsupported: Vec::new(), rows: 0, metadata })
 }
 
 /// The folders that an endpoint's keys have, whether or not there is an object yet.

@@ -104,6 +104,10 @@ fn decisions(args: &DdlInferArgs, source: &str) -> String {
     if args.no_sign_request {
         text.push_str("no_sign_request: true\n");
     }
+    if !args.exclude.is_empty() {
+        let names: Vec<String> = args.exclude.iter().map(|name| quoted(name)).collect();
+        text.push_str(&format!("exclude: [{}]\n", names.join(", ")));
+    }
     text
 }
 

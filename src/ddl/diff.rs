@@ -292,7 +292,12 @@ impl Conversion {
         } else if !self.from.clone().not_nullable().not_low_cardinality().widens_to(&bare) {
             let cast = format!("accurateCastOrNull({column}, {target})");
             parts.push(format!("isNotNull({column}) AND isNull({cast})"));
-            parts.push(format!("isNotNull({column}) AND (CAST({cast}, {from}) != {column})"));
+            let back = format!("CAST({cast}, {from})");
+            parts.push(match bare {
+                // NULL in a tuple makes a comparison NULL, which counts as equal.
+                ClickHouseType::Tuple(_) => format!("toString({back}) != toString({column})"),
+                _ => format!("isNotNull({column}) AND ({back} != {column})"),
+            });
         }
         if parts.is_empty() {
             return "0".to_owned();
@@ -302,7 +307,7 @@ impl Conversion {
 
     /// The expression that converts values which all survive.
     pub fn expression(&self) -> String {
-        let column = quote_identifier(&self.column);
+        let column = self.readable();
         let target = quote_string(&self.to.to_string());
         if self.from.is_nullable() && !self.to.is_nullable() {
             format!("CAST(assumeNotNull({column}), {target})")
@@ -311,12 +316,23 @@ impl Conversion {
         }
     }
 
+    /// The column as CAST takes it: an Enum's names are kept, where CAST to another Enum refuses a name with another number.
+    fn readable(&self) -> String {
+        let column = quote_identifier(&self.column);
+        let is_enum = |kind: &ClickHouseType| matches!(kind.inner(), ClickHouseType::Enum { .. });
+        match is_enum(&self.from) && is_enum(&self.to) {
+            true if self.from.is_nullable() => format!("CAST({column}, 'Nullable(String)')"),
+            true => format!("CAST({column}, 'String')"),
+            false => column,
+        }
+    }
+
     /// The expression that also takes values which do not survive: they become NULL, or the type's default.
     pub fn lossy_expression(&self) -> String {
         let column = quote_identifier(&self.column);
         let bare = self.to.clone().not_low_cardinality().not_nullable();
         let value = match &bare {
-            ClickHouseType::Enum { .. } => format!("if({}, NULL, {column})", self.lossy_condition()),
+            ClickHouseType::Enum { .. } => format!("if({}, NULL, {})", self.lossy_condition(), self.readable()),
             // accurateCast alone makes 2129 of a day in 1950.
             _ => format!(
                 "if({}, NULL, accurateCastOrNull({column}, {}))",
@@ -348,7 +364,7 @@ const SERVER_SETTINGS: [&str; 5] =
 
 /// Settings that ALTER refuses: `index_granularity` and what else is fixed with the first part.
 /// <https://github.com/ClickHouse/ClickHouse/blob/master/src/Storages/MergeTree/MergeTreeSettings.cpp>
-const READONLY_SETTINGS: [&str; 10] = [
+const READONLY_SETTINGS: [&str; 11] = [
     "index_granularity",
     "index_granularity_bytes",
     "enable_mixed_granularity_parts",
@@ -357,6 +373,7 @@ const READONLY_SETTINGS: [&str; 10] = [
     "add_minmax_index_for_temporal_columns",
     "table_disk",
     "share_granularity",
+    "share_nested_offsets",
     "allow_experimental_reverse_key",
     "allow_nullable_key",
 ];

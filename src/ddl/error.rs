@@ -19,8 +19,10 @@ pub enum DdlError {
         "the spec of `{dataset}` names column `{column}` in {place}, which neither its Parquet files nor the spec define"
     )]
     UnknownColumn { dataset: String, column: String, place: &'static str, location: Option<Location> },
-    #[error("column `{column}` of `{dataset}` cannot be part of a sorting key: it is {kind}")]
-    KeyType { dataset: String, column: String, kind: String },
+    #[error("`{column}` of `{file}` cannot be a column of `{dataset}`: {reason}")]
+    Column { dataset: String, file: String, column: String, reason: String },
+    #[error("column `{column}` of `{dataset}` cannot be part of a sorting key: {reason}")]
+    KeyColumn { dataset: String, column: String, reason: String },
 }
 
 impl DdlError {
@@ -39,8 +41,14 @@ impl DdlError {
                 "choose a type in ddl/tables/{dataset}.yml: `columns: {{{}: {{type: Nullable(String)}}}}`",
                 source.column
             )),
-            Self::KeyType { dataset, column, .. } => Some(format!(
-                "leave `{column}` out of `natural_key` in ddl/tables/{dataset}.yml, or give `order_by` yourself"
+            Self::Column { dataset, column, .. } => {
+                let name = serde_json::to_string(column).unwrap_or_default();
+                Some(format!(
+                    "leave it out: `exclude: [{name}]` in ddl/tables/{dataset}.yml, or `chpipe ddl infer … --exclude {column}`"
+                ))
+            }
+            Self::KeyColumn { dataset, column, .. } => Some(format!(
+                "leave `{column}` out of the key in ddl/tables/{dataset}.yml, or give `order_by` an expression over it"
             )),
             _ => None,
         }

@@ -15,4 +15,6 @@ pub use source::Source;
 pub use spec::{ColumnSpec, IndexSpec, TableSpec, read_specs, specs_of_buckets};
 pub use templates::{HIDDEN, Templates};
 pub(crate) use wanted::BATCH_ID;
-pub use wanted::{Dataset, HiveColumn, WantedOptions, collection_of_bucket, hive_columns, load_select, wanted_objects};
+pub use wanted::{
+    Dataset, HiveColumn, WantedOptions, collection_of_bucket, hive_columns, load_select, reserved, wanted_objects,
+};

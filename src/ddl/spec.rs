@@ -62,6 +62,8 @@ pub struct TableSpec {
     pub renames: IndexMap<String, String>,
     /// Columns to drop; needs `--allow-destructive` too.
     pub drop: Vec<String>,
+    /// Columns of the files that are left out, as if no file had them.
+    pub exclude: Vec<String>,
     /// Days that the old version of a rebuilt table is kept; `[migrate] retention_days` where not given.
     pub retention_days: Option<u32>,
     /// The file, for messages.

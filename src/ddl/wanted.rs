@@ -8,7 +8,7 @@ use crate::{
     engine::quote_string,
     schema::{
         ClickHouseType, Column, ColumnDefault, Constraint, DefaultKind, Index, MaterializedView, MergedSchema,
-        Projection, Relation, SchemaObject, Table, TableEngine,
+        Projection, Relation, SchemaObject, Table, TableEngine, mentions,
     },
 };
 
@@ -67,6 +67,9 @@ pub struct WantedOptions {
     /// Whether the S3 engine takes `partition_strategy = 'hive'` (25.8 and later): hive columns that are part of the
     /// definition, where older servers guess them from the files they happen to see at CREATE.
     pub hive_strategy: bool,
+    /// Whether a table can hold arrays whose names have a dot as columns like any other (26.5 and later), where older
+    /// servers take them for parts of one Nested column.
+    pub independent_arrays: bool,
     /// Also `queue_*` and `mv_*`.
     pub queue: bool,
     /// Where S3Queue keeps its state: `/chpipe/queue`.
@@ -283,6 +286,11 @@ impl Builder<'_> {
         table.ttl.clone_from(&self.spec.ttl);
         table.settings =
             self.spec.settings.iter().map(|(name, value)| (name.clone(), setting_literal(value))).collect();
+        let dotted = |column: &Column| column.name.contains('.') && matches!(column.kind, ClickHouseType::Array(_));
+        if self.options.independent_arrays && table.columns.iter().any(dotted) {
+            // Otherwise arrays whose names begin alike must have one length in each row, and an insert that has not fails.
+            table.settings.entry("share_nested_offsets".into()).or_insert_with(|| "0".into());
+        }
         table.indexes = self
             .spec
             .indexes
@@ -342,6 +350,7 @@ impl Builder<'_> {
     /// Hive columns, natural key, batch: rows of one batch are told apart, batches stay apart.
     fn sorting_key(&self, columns: &[Column], natural_key: &[String]) -> Result<Vec<String>, DdlError> {
         if let Some(order_by) = &self.spec.order_by {
+            self.check_key(order_by, columns)?;
             return Ok(order_by.clone());
         }
         let mut names: Vec<String> = Vec::new();
@@ -372,14 +381,36 @@ impl Builder<'_> {
                 // NULL in a sorting key would need allow_nullable_key; a value that no row has does not.
                 match column.kind.null_key_literal() {
                     Some(literal) => Ok(format!("ifNull({quoted}, {literal})")),
-                    None => Err(DdlError::KeyType {
+                    None => Err(DdlError::KeyColumn {
                         dataset: self.dataset.name.clone(),
                         column: name.clone(),
-                        kind: column.kind.to_string(),
+                        reason: format!("it is {}", column.kind),
                     }),
                 }
             })
             .collect()
+    }
+
+    /// What the server would refuse of a key only when the table is made, after other statements have run.
+    fn check_key(&self, key: &[String], columns: &[Column]) -> Result<(), DdlError> {
+        let refused = |column: &Column, reason: String| DdlError::KeyColumn {
+            dataset: self.dataset.name.clone(),
+            column: column.name.clone(),
+            reason,
+        };
+        for column in columns {
+            let alone = |part: &String| part.trim_matches('`') == column.name;
+            if key.iter().any(alone)
+                && column.kind.is_nullable()
+                && !self.spec.settings.contains_key("allow_nullable_key")
+            {
+                return Err(refused(column, format!("it is {}", column.kind)));
+            }
+            if column.ttl.is_some() && key.iter().any(|part| mentions(part, &column.name)) {
+                return Err(refused(column, "its values expire (`ttl`)".into()));
+            }
+        }
+        Ok(())
     }
 
     /// A misspelt column in the spec is an error; one that the files may bring later needs a type.
@@ -614,6 +645,17 @@ pub fn collection_of_bucket(bucket: &str) -> String {
 /// Columns that chpipe adds to every raw table.
 fn is_own(name: &str) -> bool {
     matches!(name, BATCH_ID | PATH | LOADED_AT | ROW_NUMBER)
+}
+
+/// Why a column of a file cannot have this name.
+pub fn reserved(name: &str) -> Option<String> {
+    match name {
+        "" => Some("it has no name".into()),
+        PATH | LOADED_AT | ROW_NUMBER => {
+            Some(format!("every raw table has a `{name}` that says where a row came from"))
+        }
+        _ => None,
+    }
 }
 
 fn loaded_at_type() -> ClickHouseType {

@@ -69,6 +69,11 @@ impl HttpEngine {
     /// # Errors
     /// It cannot be reached, or refuses the user.
     pub(super) fn open(server: &ServerConnection) -> Result<Self, EngineError> {
+        Self::connect_to(server, false)
+    }
+
+    /// `has_keeper`: the server is known to have one, whatever its system tables say.
+    fn connect_to(server: &ServerConnection, has_keeper: bool) -> Result<Self, EngineError> {
         let scheme = if server.secure { "https" } else { "http" };
         let path = server.http_path.trim_matches('/');
         let separator = if path.is_empty() { "" } else { "/" };
@@ -82,11 +87,11 @@ impl HttpEngine {
         for (name, value) in &server.custom_settings {
             client = client.with_setting(name, value);
         }
-        Self::over(client, format!("{}:{}", server.host, server.port), server)
+        Self::over(client, format!("{}:{}", server.host, server.port), server, has_keeper)
     }
 
     /// Connects to a `chpipe serve` of this machine.
-    pub(super) fn open_url(url: &str, user: &str, password: Secret) -> Result<Self, EngineError> {
+    pub(super) fn open_served(url: &str, user: &str, password: Secret, has_keeper: bool) -> Result<Self, EngineError> {
         let address = url.trim_start_matches("http://").trim_end_matches('/');
         let (host, port) = address.rsplit_once(':').unwrap_or((address, "8123"));
         let server = ServerConnection {
@@ -96,10 +101,15 @@ impl HttpEngine {
             password,
             ..ServerConnection::default()
         };
-        Self::open(&server)
+        Self::connect_to(&server, has_keeper)
     }
 
-    fn over(client: Client, address: String, connection: &ServerConnection) -> Result<Self, EngineError> {
+    fn over(
+        client: Client,
+        address: String,
+        connection: &ServerConnection,
+        has_keeper: bool,
+    ) -> Result<Self, EngineError> {
         let mut server = Server {
             client,
             address,
@@ -115,7 +125,8 @@ impl HttpEngine {
         let users =
             server.text("SELECT count() FROM system.tables WHERE database = 'system' AND name = 'query_log'")?;
         server.capabilities = Capabilities {
-            keeper: keeper != "0",
+            // libchdb has no table system.zookeeper, with a Keeper or without.
+            keeper: has_keeper || keeper != "0",
             named_collections_from_config: from_config.is_ok_and(|count| count != "0"),
             access_management: users != "0",
             ..Capabilities::server(version).with_version()

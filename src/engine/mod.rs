@@ -197,6 +197,8 @@ pub struct Capabilities {
     pub named_collections_from_config: bool,
     /// `system.query_log`, users and grants exist.
     pub access_management: bool,
+    /// Nobody but this process can write.
+    pub sole_writer: bool,
 }
 
 impl Capabilities {
@@ -211,12 +213,19 @@ impl Capabilities {
             keeper,
             named_collections_from_config: true,
             access_management: false,
+            sole_writer: true,
         }
     }
 
     /// Those of a server, before it was asked.
     fn server(version_text: String) -> Self {
-        Self { version_text, exchange_tables: true, access_management: true, ..Self::embedded(false) }
+        Self {
+            version_text,
+            exchange_tables: true,
+            access_management: true,
+            sole_writer: false,
+            ..Self::embedded(false)
+        }
     }
 
     /// Derives what depends on the version.

@@ -17,6 +17,9 @@ pub(crate) struct ServeNote {
     pub(crate) url: String,
     pub(crate) user: String,
     pub(crate) password: String,
+    /// Whether the warehouse has a Keeper.
+    #[serde(default)]
+    pub(crate) keeper: bool,
 }
 
 pub(crate) fn note_path(directory: &Path) -> PathBuf {

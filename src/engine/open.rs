@@ -64,7 +64,7 @@ fn open_embedded(path: &Path, options: &OpenOptions) -> Result<Arc<dyn Engine>, 
 /// The way through a `chpipe serve` that holds the directory, once it answers.
 fn served_by(path: &Path, holder: &Holder) -> Option<Arc<dyn Engine>> {
     let note = read_note(path).filter(|note| note.pid == holder.pid)?;
-    let engine = HttpEngine::open_url(&note.url, &note.user, Secret::new(note.password)).ok()?;
+    let engine = HttpEngine::open_served(&note.url, &note.user, Secret::new(note.password), note.keeper).ok()?;
     tracing::debug!("the warehouse is served by process {}: going through {}", holder.pid, note.url);
     Some(Arc::new(engine))
 }

@@ -68,9 +68,32 @@ pub fn insert_query(
     Ok(adapter.execute_with(&sql, &options)?)
 }
 
+/// What was done to fill a temporary relation; where it failed, the relation is gone again. A connection that is gone too
+/// leaves it to the next run.
+pub(super) fn or_drop<R>(
+    adapter: &mut Adapter,
+    temporary: &Relation,
+    result: Result<R, MaterializeError>,
+) -> Result<R, MaterializeError> {
+    if result.is_err() {
+        let _ = adapter.drop_relation(temporary);
+    }
+    result
+}
+
 /// The columns of the model's query, checked against its contract where it has one.
 pub(super) fn query_columns(model: &Model<'_>, adapter: &mut Adapter) -> Result<Vec<ColumnInfo>, MaterializeError> {
-    let settings = settings_list(model.config().query_settings());
+    query_columns_with(model, adapter, &[])
+}
+
+/// The same, with settings of the caller's.
+pub(super) fn query_columns_with(
+    model: &Model<'_>,
+    adapter: &mut Adapter,
+    more: &[&str],
+) -> Result<Vec<ColumnInfo>, MaterializeError> {
+    let mut settings = settings_list(model.config().query_settings());
+    settings.extend(more.iter().map(|&setting| setting.to_owned()));
     let columns = adapter.query_columns(model.sql, &settings)?;
     if model.config().contract_enforced() { contract::check(model, columns, adapter) } else { Ok(columns) }
 }
@@ -99,10 +122,11 @@ pub(super) fn build_aside(
     run_sql_header(model, adapter)?;
     if fill && let Some(spec) = spec_of_query(model, adapter)? {
         let values = json!({"relation": aside.render(), "table": spec, "query": model.sql.trim()});
-        let summary = created_anew(adapter, &aside, |adapter| {
+        let filled = created_anew(adapter, &aside, |adapter| {
             Ok(adapter.run_ddl("materialize/create_table.sql", values.clone())?)
-        })?;
-        return Ok((aside, summary.written_rows));
+        });
+        let rows = or_drop(adapter, &aside, filled)?.written_rows;
+        return Ok((aside, rows));
     }
     let columns = query_columns(model, adapter)?;
     let spec = TableSpec::new(model.source(), &columns, adapter.options())?;
@@ -112,8 +136,8 @@ pub(super) fn build_aside(
         let names: Vec<String> = columns.into_iter().map(|column| column.name).collect();
         let settings = settings_list(model.config().query_settings());
         let query = ordered_query(model, &names);
-        let summary = insert_query(adapter, &aside, &names, &query, &settings)?;
-        rows = summary.written_rows;
+        let filled = insert_query(adapter, &aside, &names, &query, &settings);
+        rows = or_drop(adapter, &aside, filled)?.written_rows;
     }
     Ok((aside, rows))
 }
@@ -221,7 +245,10 @@ fn replace(
 /// # Errors
 /// The warehouse cannot be asked, or refuses a DROP.
 pub fn drop_leftovers(adapter: &mut Adapter, leftovers: &[Relation]) -> Result<(), MaterializeError> {
-    for leftover in leftovers {
+    // A view whose target is gone makes inserts into its source fail.
+    let (views, tables): (Vec<_>, Vec<_>) =
+        leftovers.iter().partition(|leftover| leftover.kind == Some(RelationKind::MaterializedView));
+    for leftover in views.into_iter().chain(tables) {
         adapter.drop_relation(leftover)?;
     }
     Ok(())

@@ -8,6 +8,7 @@ use super::{Materialization, MaterializeError, Model, Outcome, TableSpec, build,
 use crate::{
     adapter::{Adapter, settings_list},
     engine::quote_string,
+    project::{Relation, RelationKind},
 };
 
 pub(super) struct External;
@@ -55,13 +56,39 @@ impl Materialization for External {
             // A queue table forgets what it has read when it is dropped.
             return Ok(Outcome::of(model.relation, None));
         }
+        let mut outcome = Outcome::of(model.relation, None);
         if let Some(existing) = existing
             && (queue || !existing.is_table())
         {
+            // They would take rows out of the new queue before their own models are made anew.
+            for view in views_upon(adapter, &existing.relation)? {
+                adapter.drop_relation(&view)?;
+                outcome.notes.push(format!("{view} dropped until its model is run"));
+            }
             adapter.drop_relation(&existing.relation)?;
         }
         let values = json!({"relation": model.relation.render(), "table": spec, "or_replace": !queue});
         adapter.run_ddl("materialize/create_external.sql", values)?;
-        Ok(Outcome::of(model.relation, None))
+        Ok(outcome)
     }
+}
+
+/// The materialized views that read a table.
+fn views_upon(adapter: &mut Adapter, table: &Relation) -> Result<Vec<Relation>, MaterializeError> {
+    let sql = format!(
+        "SELECT d, t FROM system.tables ARRAY JOIN dependencies_database AS d, dependencies_table AS t \
+         WHERE database = {} AND name = {}",
+        quote_string(&table.schema),
+        quote_string(&table.identifier)
+    );
+    Ok(adapter
+        .rows(&sql)?
+        .into_iter()
+        .map(|row| {
+            let mut values = row.into_iter().map(Option::unwrap_or_default);
+            let mut view = Relation::new(values.next().unwrap_or_default(), values.next().unwrap_or_default());
+            view.kind = Some(RelationKind::MaterializedView);
+            view
+        })
+        .collect())
 }

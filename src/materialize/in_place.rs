@@ -193,8 +193,9 @@ fn split_engine(full: &str) -> (String, String, BTreeMap<String, String>) {
     (engine, ttl, settings)
 }
 
-/// The commands of up to three ALTERs: settings and a TTL take what follows a comma for more of themselves.
-fn alters(live: &Layout, wanted: &Layout, notes: &mut Vec<String>) -> [Vec<String>; 3] {
+/// The commands of up to four ALTERs: settings and a TTL take what follows a comma for more of themselves, and an index that
+/// is added together with a changed codec of its column is lost.
+fn alters(live: &Layout, wanted: &Layout, notes: &mut Vec<String>) -> [Vec<String>; 4] {
     let mut settings = Vec::new();
     let mut ttl = Vec::new();
     let mut commands = Vec::new();
@@ -234,13 +235,12 @@ fn alters(live: &Layout, wanted: &Layout, notes: &mut Vec<String>) -> [Vec<Strin
         .collect();
     if !codecs.is_empty() {
         notes.push(format!("{} changed", count(codecs.len(), "codec")));
-        commands.extend(codecs);
     }
     if live.ttl != wanted.ttl {
         notes.push("ttl changed".to_owned());
         ttl.push(if wanted.ttl.is_empty() { "REMOVE TTL".to_owned() } else { format!("MODIFY TTL {}", wanted.ttl) });
     }
-    [settings, commands, ttl]
+    [settings, codecs, commands, ttl]
 }
 
 /// Drops what is gone or different, adds what is new or different, and builds it for the rows that are there.
@@ -288,6 +288,7 @@ mod tests {
         assert_eq!(
             alters(&live, &wanted, &mut notes),
             [
+                Vec::new(),
                 Vec::new(),
                 vec![
                     "DROP INDEX IF EXISTS `i`".to_owned(),

@@ -22,7 +22,7 @@ const NEW_DATA_MARK: &str = "__dbt_new_data_";
 
 /// How new rows meet the existing ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Strategy {
+pub(super) enum Strategy {
     /// Beside them.
     Append,
     /// Instead of those with the same key: DELETE and INSERT.
@@ -36,7 +36,7 @@ enum Strategy {
 }
 
 impl Strategy {
-    fn of(config: &NodeConfig, batch: Option<&Batch>, adapter: &Adapter) -> Result<Self, MaterializeError> {
+    pub(super) fn of(config: &NodeConfig, batch: Option<&Batch>, adapter: &Adapter) -> Result<Self, MaterializeError> {
         let key = config.unique_key().into_iter().filter(|key| !key.is_empty()).collect::<Vec<_>>().join(", ");
         let named = config.incremental_strategy().filter(|name| *name != "default").map(|name| name.replace('+', "_"));
         let predicates = match config.list("predicates") {
@@ -155,13 +155,13 @@ impl Materialization for Incremental {
 
 /// The columns that the query and the table have in common, in the query's order; a column that only one of them has keeps
 /// its default, or is left out.
-fn shared_columns(
+pub(super) fn shared_columns(
     model: &Model<'_>,
     adapter: &mut Adapter,
-    existing: &RelationInfo,
+    existing: &Relation,
     wanted: &[ColumnInfo],
 ) -> Result<(Vec<String>, String), MaterializeError> {
-    let live = adapter.columns(&existing.relation)?;
+    let live = adapter.columns(existing)?;
     let shared: Vec<String> = wanted
         .iter()
         .filter(|column| live.iter().any(|live| live.name == column.name && live.is_insertable()))
@@ -186,7 +186,7 @@ fn append(
         move_partitions(adapter, &existing.relation, &new_data)?;
         return Ok(Some(rows));
     }
-    let (columns, query) = shared_columns(model, adapter, existing, wanted)?;
+    let (columns, query) = shared_columns(model, adapter, &existing.relation, wanted)?;
     let settings = settings_list(model.config().query_settings());
     let summary = insert_query(adapter, &existing.relation, &columns, &query, &settings)?;
     Ok(summary.written_rows)
@@ -219,6 +219,19 @@ pub(super) fn move_partitions(
     Ok(())
 }
 
+/// Gives `relation` what `from` holds, by links to the same files.
+pub(super) fn link_partitions(
+    adapter: &mut Adapter,
+    relation: &Relation,
+    from: &Relation,
+) -> Result<(), MaterializeError> {
+    let commands: Vec<String> = partitions(adapter, from)?
+        .iter()
+        .map(|partition| format!("ATTACH PARTITION ID {partition} FROM {from}"))
+        .collect();
+    Ok(adapter.alter(relation, &commands)?)
+}
+
 /// The ids of a table's partitions, as literals.
 fn partitions(adapter: &mut Adapter, relation: &Relation) -> Result<Vec<String>, MaterializeError> {
     let sql = format!(
@@ -247,9 +260,10 @@ fn collect(
     let engine = (!same_layout).then_some("MergeTree ORDER BY tuple()");
     let values = json!({"relation": collecting.render(), "like": existing.relation.render(), "engine": engine});
     adapter.run_ddl("materialize/create_table_as.sql", values)?;
-    let (columns, query) = shared_columns(model, adapter, existing, wanted)?;
+    let (columns, query) = shared_columns(model, adapter, &existing.relation, wanted)?;
     let settings = settings_list(model.config().query_settings());
-    insert_query(adapter, &collecting, &columns, &query, &settings)?;
+    let filled = insert_query(adapter, &collecting, &columns, &query, &settings);
+    build::or_drop(adapter, &collecting, filled)?;
     adapter.rename(&[(&collecting, &complete)])?;
     Ok(complete)
 }
@@ -325,6 +339,16 @@ pub(super) fn copy_rows(
 /// Replaces the partitions that the new rows fall in. Doing it again changes nothing.
 fn replace_partitions(adapter: &mut Adapter, relation: &Relation, new_data: &Relation) -> Result<(), MaterializeError> {
     let partitions = partitions(adapter, new_data)?;
+    replace_partitions_with(adapter, relation, new_data, &partitions)
+}
+
+/// Replaces these partitions, whose ids stand as literals.
+pub(super) fn replace_partitions_with(
+    adapter: &mut Adapter,
+    relation: &Relation,
+    new_data: &Relation,
+    partitions: &[String],
+) -> Result<(), MaterializeError> {
     if partitions.is_empty() {
         return Ok(());
     }

@@ -31,7 +31,7 @@ pub use docs::persist_docs;
 pub use error::MaterializeError;
 pub use grants::apply_grants;
 pub use incremental::recover as recover_incremental;
-pub use materialized_view::recover as recover_views;
+pub use materialized_view::{has_merges_stopped, recover as recover_views, start_merges};
 pub use seed::{Seed, SeedColumn, load as load_seed};
 pub use table_spec::{ColumnSpec, TableSource, TableSpec};
 
@@ -67,6 +67,8 @@ pub struct Model<'a> {
     pub batch: Option<&'a Batch>,
     /// Materialized views of the project that write into this table.
     pub feeding_views: &'a [Relation],
+    /// Those of them that this invocation makes anew after the table, with all rows of their sources.
+    pub replaced_views: &'a [Relation],
 }
 
 impl<'a> Model<'a> {

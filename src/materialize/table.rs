@@ -2,8 +2,11 @@
 
 use serde_json::json;
 
-use super::{Materialization, MaterializeError, Model, Outcome, build, schema_change};
-use crate::adapter::{Adapter, RelationInfo};
+use super::{Materialization, MaterializeError, Model, Outcome, build, in_place, schema_change};
+use crate::{
+    adapter::{Adapter, RelationInfo},
+    project::{Relation, RelationKind},
+};
 
 pub(super) struct Table;
 
@@ -24,7 +27,7 @@ impl Materialization for Table {
         }
         let (aside, mut rows) = build::build_aside(model, adapter, true)?;
         if existing.is_some() && model.config().bool("repopulate_from_mvs_on_full_refresh") == Some(true) {
-            for view in model.feeding_views {
+            for view in model.feeding_views.iter().filter(|view| !model.replaced_views.contains(view)) {
                 if let Some(view) = adapter.relation(view)? {
                     let columns = adapter.query_columns(&view.as_select, &[])?;
                     let names: Vec<String> = columns.into_iter().map(|column| column.name).collect();
@@ -32,6 +35,11 @@ impl Materialization for Table {
                     rows = rows.zip(summary.written_rows).map(|(rows, written)| rows + written);
                 }
             }
+        }
+        for view in model.replaced_views {
+            // What it wrote into the new table would be read from its source once more.
+            let view = Relation { kind: Some(RelationKind::MaterializedView), ..view.clone() };
+            adapter.drop_relation(&view)?;
         }
         build::put_in_place(model, adapter, &aside, existing.as_ref())?;
         Ok(Outcome::of(model.relation, rows))
@@ -48,7 +56,8 @@ fn keep_fed_table(
     let written = model.node.unrendered_config.get("mv_on_schema_change").is_some();
     let policy = if written { model.config().str("mv_on_schema_change").unwrap_or("ignore") } else { "fail" };
     let columns = build::query_columns(model, adapter)?;
-    let notes = schema_change::apply(model, adapter, existing, &columns, "mv_on_schema_change", policy)?;
+    let mut notes = schema_change::apply(model, adapter, existing, &columns, "mv_on_schema_change", policy)?;
+    notes.extend(in_place::apply(model, adapter, existing)?);
     let mut outcome = Outcome::of(model.relation, Some(0));
     outcome.notes = notes;
     outcome.response.insert("kept_for_materialized_views".to_owned(), json!(true));

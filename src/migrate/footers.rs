@@ -12,7 +12,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::{
     lake::{Bucket, ObjectMeta},
-    schema::{FileColumn, FileSchema, FooterError, read_footer},
+    schema::{FileColumn, FileSchema, FooterError, UnsupportedArrowType, read_footer},
 };
 
 use super::MigrateError;
@@ -22,7 +22,7 @@ const FIRST_READ: u64 = 32 * 1024;
 /// Footers under way at once.
 const CONCURRENCY: usize = 32;
 /// Changes with what is remembered of a file, so that an older memory is not read.
-const FORMAT: &str = "chpipe footers 2";
+const FORMAT: &str = "chpipe footers 3";
 
 /// Footers that were read before.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ enum Line {
         object: String,
         etag: String,
         columns: usize,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unsupported: Vec<UnsupportedArrowType>,
         rows: u64,
         metadata: std::collections::BTreeMap<String, String>,
     },
@@ -129,6 +131,7 @@ impl FooterCache {
                 object: object.clone(),
                 etag: etag.clone(),
                 columns,
+                unsupported: schema.unsupported.clone(),
                 rows: schema.rows,
                 metadata: schema.metadata.clone(),
             };
@@ -154,9 +157,9 @@ fn read(path: &Path) -> Option<HashMap<String, (String, FileSchema)>> {
     for line in lines {
         match serde_json::from_str(&line.ok()?).ok()? {
             Line::Columns(columns) => shared.push(Arc::new(columns)),
-            Line::File { object, etag, columns, rows, metadata } => {
+            Line::File { object, etag, columns, unsupported, rows, metadata } => {
                 let columns = Arc::clone(shared.get(columns)?);
-                known.insert(object, (etag, FileSchema { columns, rows, metadata }));
+                known.insert(object, (etag, FileSchema { columns, unsupported, rows, metadata }));
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::{
         Alteration, ChangeClass, Conversion, Dataset, DiffHints, Rebuild, TableDiff, TableSpec, Templates, ViewDiff,
         WantedOptions, diff_table, diff_view, wanted_objects,
     },
-    engine::{Capabilities, Session, quote_string},
+    engine::{Capabilities, Session, quote_identifier, quote_string},
     schema::{MaterializedView, NamedCollection, Relation, SchemaObject, Table, parse_create},
 };
 
@@ -244,11 +244,12 @@ impl Planner<'_> {
             if let Alteration::DropColumn { name } = alteration {
                 planned.destructive.push(format!("column {name} and its values in {} rows", live.rows));
             }
-            if let Alteration::ModifyTtl { ttl: Some(ttl) } = alteration {
-                let expired = self.expired_rows(&table.name, ttl);
-                if expired > 0 {
-                    planned.destructive.push(format!("{expired} rows that the new TTL has expired already"));
+            match alteration {
+                Alteration::ModifyTtl { ttl: Some(ttl) } => self.loses_expired(&mut planned, &table.name, ttl, None),
+                Alteration::ModifyColumnTtl { name, ttl: Some(ttl) } => {
+                    self.loses_expired(&mut planned, &table.name, ttl, Some(name));
                 }
+                _ => {}
             }
         }
         let renames: Vec<(String, String)> = alterations
@@ -386,6 +387,21 @@ impl Planner<'_> {
                 rebuild.table.engine.name
             ));
         }
+        let old_ttl = |column: &str| {
+            let old = rebuild.renames.iter().find(|(_, to)| to == column).map_or(column, |(from, _)| from.as_str());
+            current.column(old).map(|column| column.ttl.as_ref())
+        };
+        // A TTL over renamed columns cannot be asked of the old table, and counts nothing.
+        if let Some(ttl) = rebuild.table.ttl.as_ref().filter(|ttl| current.ttl.as_ref() != Some(*ttl)) {
+            self.loses_expired(&mut planned, &name, ttl, None);
+        }
+        for column in &rebuild.table.columns {
+            if let (Some(ttl), Some(old)) = (&column.ttl, old_ttl(&column.name))
+                && old != Some(ttl)
+            {
+                self.loses_expired(&mut planned, &name, ttl, Some(&column.name));
+            }
+        }
         self.check_free_space(&name, live.bytes)?;
         let shadow = Relation::new(&name.database, format!("{}__chp_new", name.name));
         let stamp = chrono::Utc::now().format("%Y%m%d%H%M%S");
@@ -468,6 +484,15 @@ impl Planner<'_> {
         Ok(rows(self.session, &sql)?.first().map_or(0, |row| number(row, 0)))
     }
 
+    /// Notes what a new TTL, of the table or of a column, would delete at once.
+    fn loses_expired(&mut self, planned: &mut PlannedChange, table: &Relation, ttl: &str, column: Option<&str>) {
+        let expired = self.expired_rows(table, ttl);
+        if expired > 0 {
+            let what = column.map_or_else(String::new, |column| format!("the values of {column} in "));
+            planned.destructive.push(format!("{what}{expired} rows that the new TTL has expired already"));
+        }
+    }
+
     /// Rows that a TTL would delete at once; 0 where that cannot be asked (a TTL that moves or aggregates).
     fn expired_rows(&mut self, table: &Relation, ttl: &str) -> u64 {
         let expression = ttl.strip_suffix(" DELETE").unwrap_or(ttl);
@@ -508,8 +533,23 @@ impl Planner<'_> {
         let group: Vec<String> = group.iter().map(|part| part.trim_end_matches(" DESC").to_owned()).collect();
         let group = if group.is_empty() { "1".to_owned() } else { format!("tuple({})", group.join(", ")) };
         let free = rebuild::free_prefix(columns);
+        // A new column of the key has its default in every row.
+        let new: String = wanted
+            .table
+            .columns
+            .iter()
+            .filter(|column| column.is_stored() && !columns.iter().any(|(name, _)| *name == column.name))
+            .map(|column| {
+                let value = match &column.default {
+                    Some(default) => default.expression.clone(),
+                    None => format!("defaultValueOfTypeName({})", quote_string(&column.kind.to_string())),
+                };
+                format!(", {value} AS {}", quote_identifier(&column.name))
+            })
+            .collect();
         let sql = format!(
-            "SELECT ifNull(sum({free}rows - 1), 0) FROM (SELECT count() AS {free}rows FROM ({}) GROUP BY {group})",
+            "SELECT ifNull(sum({free}rows - 1), 0) FROM (SELECT count() AS {free}rows FROM (SELECT *{new} FROM ({})) GROUP BY \
+             {group})",
             rebuild::renamed_select(columns, &format!("{}{final_}", current.name), &free),
         );
         Ok(rows(self.session, &sql)?.first().map_or(0, |row| number(row, 0)))

@@ -6,20 +6,36 @@ use arrow::datatypes::{DataType, Field, TimeUnit};
 use super::ClickHouseType;
 
 /// An Arrow type that no ClickHouse column can hold.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("column `{column}` has the Arrow type {arrow_type}, which no ClickHouse column holds: {reason}")]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, thiserror::Error)]
+#[error("column `{column}`: {}", self.unheld())]
 pub struct UnsupportedArrowType {
     pub column: String,
     pub arrow_type: String,
-    pub reason: &'static str,
+    pub reason: String,
+}
+
+impl UnsupportedArrowType {
+    /// What is wrong, without the column's name.
+    pub fn unheld(&self) -> String {
+        format!("no ClickHouse column holds its Arrow type {}: {}", self.arrow_type, self.reason)
+    }
+
+    /// The same of the column that the field is a part of.
+    fn within(self, column: &str) -> Self {
+        if self.column == column {
+            return self;
+        }
+        let arrow_type = format!("{} in `{}`", self.arrow_type, self.column);
+        Self { column: column.to_owned(), arrow_type, ..self }
+    }
 }
 
 /// The ClickHouse type of an Arrow field, Nullable where the field is.
 ///
 /// # Errors
-/// The type, or one inside of it, cannot be stored; the message names the field and the type.
+/// The type, or one inside of it, cannot be stored; the message names the outermost field and the type.
 pub fn from_arrow(field: &Field) -> Result<ClickHouseType, UnsupportedArrowType> {
-    let kind = map(field.name(), field.data_type())?;
+    let kind = map(field.name(), field.data_type()).map_err(|error| error.within(field.name()))?;
     // Arrays, maps and tuples have no NULL in ClickHouse: a missing one is read as empty.
     Ok(if field.is_nullable() { kind.nullable() } else { kind })
 }
@@ -27,8 +43,8 @@ pub fn from_arrow(field: &Field) -> Result<ClickHouseType, UnsupportedArrowType>
 #[rustfmt::skip]
 fn map(column: &str, arrow: &DataType) -> Result<ClickHouseType, UnsupportedArrowType> {
     use ClickHouseType as T;
-    let unsupported = |reason| {
-        Err(UnsupportedArrowType { column: column.to_owned(), arrow_type: arrow.to_string(), reason })
+    let unsupported = |reason: &str| {
+        Err(UnsupportedArrowType { column: column.to_owned(), arrow_type: arrow.to_string(), reason: reason.to_owned() })
     };
     let array = |item: &Field| Ok(T::Array(Box::new(from_arrow(&item.clone().with_name(column))?)));
     Ok(match arrow {
@@ -165,5 +181,9 @@ mod tests {
     fn what_cannot_be_stored_is_refused_by_name() {
         let error = from_arrow(&Field::new("gap", DataType::Interval(IntervalUnit::MonthDayNano), true)).unwrap_err();
         assert!(error.to_string().contains("`gap`"), "{error}");
+        let inner = Fields::from(vec![Field::new("gap", DataType::Interval(IntervalUnit::DayTime), true)]);
+        let inner = Fields::from(vec![Field::new("inner", DataType::Struct(inner), true)]);
+        let error = from_arrow(&Field::new("outer", DataType::Struct(inner), true)).unwrap_err();
+        assert!(error.to_string().contains("Arrow type Interval(DayTime) in `gap` in `inner`"), "{error}");
     }
 }

@@ -1,7 +1,10 @@
 //! Parquet footers to schemas, and many files' schemas to the one that holds them all: the union of columns, widened
 //! types, NULL where a file has none of a column. In: the last bytes of a file; it fetches nothing.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use parquet::{arrow::parquet_to_arrow_schema, file::metadata::ParquetMetaDataReader};
 
@@ -16,6 +19,9 @@ const TAIL: usize = 8;
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FileSchema {
     pub columns: Arc<Vec<FileColumn>>,
+    /// Columns that no ClickHouse column holds: the file is of use only without them.
+    #[serde(default)]
+    pub unsupported: Vec<UnsupportedArrowType>,
     pub rows: u64,
     /// The key-value metadata that is not some library's own schema.
     pub metadata: BTreeMap<String, String>,
@@ -35,8 +41,9 @@ pub enum FooterError {
     NeedMore { bytes: u64 },
     #[error("it is no Parquet file: {reason}")]
     NotParquet { reason: String },
-    #[error(transparent)]
-    Type(#[from] UnsupportedArrowType),
+    /// ClickHouse refuses such a file whatever columns are asked for.
+    #[error("two of its columns are named `{column}`")]
+    TwoColumns { column: String },
 }
 
 /// Reads a footer from the last bytes of a file of `size` bytes.
@@ -66,19 +73,30 @@ pub fn read_footer(tail: &[u8], size: u64) -> Result<FileSchema, FooterError> {
         .map_err(|error| not_parquet(error.to_string()))?;
     let file = metadata.file_metadata();
     let pairs = file.key_value_metadata();
-    let schema = parquet_to_arrow_schema(file.schema_descr(), pairs).map_err(|error| not_parquet(error.to_string()))?;
-    let columns = schema
-        .fields()
-        .iter()
-        .map(|field| Ok(FileColumn { name: field.name().clone(), kind: from_arrow(field)? }))
-        .collect::<Result<Vec<_>, UnsupportedArrowType>>()?;
+    // An Arrow schema beside Parquet's own may name types that are not Arrow's (128-bit integers): then Parquet's counts.
+    let schema = parquet_to_arrow_schema(file.schema_descr(), pairs)
+        .or_else(|_| parquet_to_arrow_schema(file.schema_descr(), None))
+        .map_err(|error| not_parquet(error.to_string()))?;
+    let mut columns: Vec<FileColumn> = Vec::with_capacity(schema.fields().len());
+    let mut unsupported = Vec::new();
+    let mut names = HashSet::new();
+    for field in schema.fields() {
+        if !names.insert(field.name()) {
+            return Err(FooterError::TwoColumns { column: field.name().clone() });
+        }
+        match from_arrow(field) {
+            Ok(kind) => columns.push(FileColumn { name: field.name().clone(), kind }),
+            Err(column) => unsupported.push(column),
+        }
+    }
     let metadata = pairs
         .into_iter()
         .flatten()
         .filter(|pair| !matches!(pair.key.as_str(), "ARROW:schema" | "pandas"))
         .filter_map(|pair| Some((pair.key.clone(), pair.value.clone()?)))
         .collect();
-    Ok(FileSchema { columns: Arc::new(columns), rows: u64::try_from(file.num_rows()).unwrap_or_default(), metadata })
+    let rows = u64::try_from(file.num_rows()).unwrap_or_default();
+    Ok(FileSchema { columns: Arc::new(columns), unsupported, rows, metadata })
 }
 
 /// The schema that holds every row of many files.
@@ -194,7 +212,7 @@ mod tests {
             .iter()
             .map(|(name, kind)| FileColumn { name: (*name).to_owned(), kind: ClickHouseType::parse(kind).unwrap() })
             .collect();
-        FileSchema { columns: Arc::new(columns), rows, metadata: BTreeMap::new() }
+        FileSchema { columns: Arc::new(columns), unsupported: Vec::new(), rows, metadata: BTreeMap::new() }
     }
 
     #[test]

@@ -129,6 +129,7 @@ impl Server {
             url: format!("http://{address}/"),
             user: options.credentials.user.clone(),
             password: options.credentials.password.expose().to_owned(),
+            keeper: shared.engine.capabilities().keeper,
         };
         let note = NoteFile::write(shared.engine.path(), &note)
             .map_err(|source| ServeError::Note { path: note_path(shared.engine.path()), source })?;

@@ -281,11 +281,13 @@ impl NodeWorker<'_> {
         let mut failed_batches = Vec::new();
         let mut rows = Some(0);
         let mut messages = Vec::new();
+        let mut notes = Vec::new();
         for (&interval, outcome) in intervals.iter().zip(outcomes) {
             match outcome {
                 Some(Ok(outcome)) => {
                     successful.push(interval);
                     rows = rows.zip(outcome.rows).map(|(rows, more)| rows + more);
+                    notes.extend(outcome.notes);
                 }
                 Some(Err(failure)) => {
                     failed_batches.push(interval);
@@ -305,7 +307,9 @@ impl NodeWorker<'_> {
         apply_grants(&model, &mut adapter).map_err(failed)?;
         persist_docs(&model, &mut adapter).map_err(failed)?;
         let (status, message) = if failed_batches.is_empty() {
-            (NodeStatus::Success, "OK".to_owned())
+            // What the first of them changed in place is as wanted for the others.
+            let changed = std::iter::once("OK".to_owned()).chain(notes).collect::<Vec<_>>();
+            (NodeStatus::Success, changed.join(", "))
         } else {
             let text = format!("PARTIAL SUCCESS ({}/{})", successful.len(), intervals.len());
             (NodeStatus::PartialSuccess, text)

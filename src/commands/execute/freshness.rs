@@ -200,7 +200,7 @@ fn metadata_query(source: &Source, warehouse: &NodeWarehouse) -> Result<String, 
             quote_string(&relation.identifier)
         ));
     }
-    if info.engine.contains("S3") {
+    if info.engine == "S3" {
         return Ok(format!("SELECT max(_time) FROM {relation}"));
     }
     Err(format!(

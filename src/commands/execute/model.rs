@@ -7,7 +7,7 @@ use crate::{
         recover_views,
     },
     project::{Hook, Node, Relation, ResourceType},
-    render::{BuiltinMaterialization, Phase, Value},
+    render::{BuiltinMaterialization, Phase, Resolve as _, Value},
 };
 
 impl NodeWorker<'_> {
@@ -42,10 +42,12 @@ impl NodeWorker<'_> {
         }
         let sql = running.compiled.as_ref().map_or("", |compiled| compiled.code.as_str());
         let relation = node.relation();
-        let feeding_views = self.feeding_views(node);
+        let feeding_views: Vec<Relation> = self.feeding_views(node).map(Node::relation).collect();
+        let replaced_views = self.replaced_views(node);
         let again = running.again.take();
         let mut model = self.model(node, &relation, sql, &feeding_views);
         model.full_refresh |= !again.is_empty();
+        model.replaced_views = &replaced_views;
         let failed = |error: MaterializeError| Failure::materialize(node, &error);
         let mut adapter = running.warehouse.adapter();
         let outcome = materialization(node.materialized())
@@ -126,6 +128,7 @@ impl NodeWorker<'_> {
             invocation: &self.prepared.mark,
             batch: None,
             feeding_views,
+            replaced_views: &[],
         }
     }
 
@@ -136,19 +139,27 @@ impl NodeWorker<'_> {
 
     /// The materialized views of the project that write into this table: models that name it in
     /// `materialization_target_table(ref(…))`.
-    fn feeding_views(&self, node: &Node) -> Vec<Relation> {
-        if node.materialized() != "table" {
-            return Vec::new();
-        }
+    fn feeding_views<'n>(&'n self, node: &'n Node) -> impl Iterator<Item = &'n Node> {
         self.workspace
             .graph
             .children(&node.unique_id)
+            .filter(|_| node.materialized() == "table")
             .filter_map(|id| self.workspace.manifest.nodes.get(id))
             .filter(|child| {
                 child.resource_type == ResourceType::Model
                     && child.materialized() == "materialized_view"
                     && child.raw_code.contains("materialization_target_table")
             })
+    }
+
+    /// Those of them that this invocation makes anew, as it does the table.
+    fn replaced_views(&self, node: &Node) -> Vec<Relation> {
+        if !self.full_refresh(node) {
+            return Vec::new();
+        }
+        let selected = self.resolver.selected_resources();
+        self.feeding_views(node)
+            .filter(|view| self.full_refresh(view) && selected.contains(&view.unique_id))
             .map(Node::relation)
             .collect()
     }

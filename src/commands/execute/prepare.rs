@@ -18,7 +18,7 @@ use crate::{
     },
     commands::{Context, warehouse::Warehouse},
     engine::Engine,
-    materialize::is_temporary_name,
+    materialize::{has_merges_stopped, is_temporary_name, start_merges},
     project::{Relation, ResourceType, Workspace},
     snapshot::{self, SnapshotError},
 };
@@ -163,6 +163,11 @@ impl Prepared {
                     }
                 };
                 if in_use {
+                    continue;
+                }
+                if has_merges_stopped(relation) {
+                    // Whether or not its model is run now.
+                    start_merges(&mut adapter, relation)?;
                     continue;
                 }
                 leftovers.entry((relation.schema.clone(), owner)).or_default().push(relation.clone());

@@ -202,7 +202,7 @@ impl NodeWorker<'_> {
     }
 
     /// `snapshot_<name>_strategy(node, snapshotted_rel, current_rel, model_config, target_exists)`: dbt's contract of custom
-    /// strategies.
+    /// strategies; `package.name` means the macro of that package. Its `scd_id` is not used: two versions may get one from it.
     fn custom_strategy(&self, running: &Running<'_>) -> Result<Strategy, Failure> {
         let node = running.node;
         let name = node.config.str("strategy").unwrap_or_default();
@@ -221,8 +221,12 @@ impl NodeWorker<'_> {
             context.config.clone(),
             Value::from(exists),
         ];
+        let macro_name = match name.split_once('.') {
+            Some((package, name)) => format!("{package}.snapshot_{name}_strategy"),
+            None => format!("snapshot_{name}_strategy"),
+        };
         let answer = renderer
-            .call_macro(&format!("snapshot_{name}_strategy"), arguments, Vec::new())
+            .call_macro(&macro_name, arguments, Vec::new())
             .map_err(|error| Failure::render(node, &error))?
             .to_json();
         let text = |key: &str| answer.get(key).and_then(|value| value.as_str()).map(str::to_owned);

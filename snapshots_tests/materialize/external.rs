@@ -1,0 +1,114 @@
+//! Tables over objects as models, and how fresh they are.
+
+use std::time::{Duration, SystemTime};
+
+use super::{
+    project::query,
+    served::{Served, wait_for},
+};
+use crate::{
+    harness::{Project, skip},
+    zookeeper::ZooKeeper,
+};
+
+fn project() -> Project {
+    Project::new()
+        .file("dbt_project.yml", "name: external\nversion: '1.0'\nprofile: external\n")
+        .file(
+            "profiles.yml",
+            "external:\n  target: dev\n  outputs:\n    dev: {type: clickhouse, driver: embedded, path: warehouse, schema: external, threads: 1}\n",
+        )
+        .file("chpipe.toml", "[lake]\npath = \"lake\"\n")
+}
+
+/// An S3Queue with its format and settings as a model, a materialized view upon it: objects arrive once each, through runs
+/// of the project, and again only where the queue is made anew.
+#[test]
+fn a_queue_is_a_model() {
+    let zookeeper = match ZooKeeper::start() {
+        Ok(zookeeper) => zookeeper,
+        Err(reason) => return skip("materialize::external::a_queue_is_a_model", &reason),
+    };
+    let project = project()
+        .env("CHPIPE_ZOOKEEPER", &zookeeper.address)
+        .file(
+            "models/incoming.sql",
+            "{{ config(materialized='s3queue', named_collection='silver', path='events/*.csv', format='CSV', settings={'polling_min_timeout_ms': 100, 'polling_max_timeout_ms': 200}) }}\nselect 0::Int64 as id, '' as name\n",
+        )
+        .file(
+            "models/events.sql",
+            "{{ config(materialized='materialized_view', order_by='id') }}\nselect id, upper(name) as name from {{ ref('incoming') }}\n",
+        )
+        .file("lake/silver/events/a.csv", "1,one\n2,two\n");
+    project.run(["debug"]).success();
+    let _served = Served::start(&project);
+    let rows = |expected: &[&str]| {
+        wait_for("the rows of the queue", || {
+            (query(&project, "select id, name from external.events order by id") == expected).then_some(())
+        });
+    };
+    project.run(["run"]).success();
+    rows(&["1\tONE", "2\tTWO"]);
+    project.run(["run"]).success();
+    project.write("lake/silver/events/0.csv", "0,none\n");
+    rows(&["0\tNONE", "1\tONE", "2\tTWO"]);
+    let ddl =
+        query(&project, "select engine_full from system.tables where database = 'external' and name = 'incoming'");
+    for part in ["S3Queue(silver, filename = ", "events/*.csv", "mode = ", "unordered", "polling_max_timeout_ms = 200"]
+    {
+        assert!(ddl[0].contains(part), "`{part}` is not in {ddl:?}");
+    }
+    // A queue that is made anew begins from the first object, and so does what is built upon it.
+    let anew = project.run(["run", "--full-refresh"]).success();
+    assert!(anew.stdout.contains("`external`.`events_mv` dropped until its model is run"), "{}", anew.stdout);
+    rows(&["0\tNONE", "1\tONE", "2\tTWO"]);
+}
+
+/// Without `loaded_at_field` the newest part of a table, or the newest object behind it, is its time.
+#[test]
+fn freshness_comes_from_metadata() {
+    let project = project()
+        .file(
+            "models/sources.yml",
+            "sources:\n  - name: external\n    schema: external\n    config:\n      freshness: {warn_after: {count: 1, period: day}, error_after: {count: 10, period: day}}\n    tables: [{name: parts}, {name: nothing}, {name: objects}, {name: old_objects}, {name: a_view}, {name: missing}]\n",
+        )
+        .file("lake/silver/new/a.csv", "1\n")
+        .file("lake/silver/new/b.csv", "2\n")
+        .file("lake/silver/old/a.csv", "1\n");
+    let days_ago = |days: u64| SystemTime::now() - Duration::from_secs(days * 86_400);
+    for (file, days) in [("new/a.csv", 20), ("new/b.csv", 3), ("old/a.csv", 20)] {
+        let file = fs_err::File::options().write(true).open(project.path().join("lake/silver").join(file)).unwrap();
+        file.file().set_modified(days_ago(days)).unwrap();
+    }
+    project.run(["query", "create database external engine = Atomic"]).success();
+    for sql in [
+        "create table external.parts (n Int64) engine = MergeTree order by n",
+        "insert into external.parts values (1)",
+        "create table external.nothing (n Int64) engine = MergeTree order by n",
+        "create table external.objects (n Int64) engine = S3(silver, filename = 'new/*.csv', format = 'CSV')",
+        "create table external.old_objects (n Int64) engine = S3(silver, filename = 'old/*.csv', format = 'CSV')",
+        "create view external.a_view as select 1 as n",
+    ] {
+        project.run(["query", sql]).success();
+    }
+    let outcome = project.run(["source", "freshness"]);
+    assert_eq!(outcome.code, Some(1), "{}", outcome.stdout);
+    let text = fs_err::read_to_string(project.path().join("target/sources.json")).unwrap();
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let result = |name: &str| {
+        let id = format!("source.external.external.{name}");
+        document["results"].as_array().unwrap().iter().find(|result| result["unique_id"] == id.as_str()).unwrap()
+    };
+    for (name, status) in [("parts", "pass"), ("nothing", "error"), ("objects", "warn"), ("old_objects", "error")] {
+        assert_eq!(result(name)["status"], status, "{name}: {}", result(name));
+    }
+    let found = chrono::DateTime::parse_from_rfc3339(result("objects")["max_loaded_at"].as_str().unwrap()).unwrap();
+    let expected = chrono::DateTime::<chrono::Utc>::from(days_ago(3));
+    assert!((expected - found.to_utc()).abs() < chrono::TimeDelta::hours(1), "{found}");
+    for (name, reason) in
+        [("a_view", "a table of engine View does not say when it was changed"), ("missing", "does not exist")]
+    {
+        assert_eq!(result(name)["status"], "runtime error", "{name}");
+        assert!(result(name)["error"].as_str().unwrap().contains(reason), "{}", result(name));
+    }
+}
