@@ -2,6 +2,7 @@
 
 mod defects;
 mod external;
+mod interrupt;
 #[cfg(debug_assertions)]
 mod kill;
 #[cfg(debug_assertions)]
