@@ -11,7 +11,7 @@ use crate::{
     adapter::{Adapter, AdapterError},
     engine::quote_string,
     materialize::{
-        ColumnSpec, MaterializeError, Model, TableSpec,
+        MaterializeError, Model, TableSpec,
         build::{TEMPORARY_MARK, create_table, temporary_relation},
     },
     project::{Relation, RelationKind},
@@ -248,19 +248,7 @@ pub(super) fn trigger_tables(
     adapter.drop_relation(&probe)?;
     adapter.drop_relation(&target)?;
     let columns = target_columns(model, adapter, views)?;
-    let spec = TableSpec {
-        columns: columns
-            .iter()
-            .map(|column| ColumnSpec {
-                name: column.quoted(),
-                data_type: column.data_type.clone(),
-                ..ColumnSpec::default()
-            })
-            .collect(),
-        engine: "Null".to_owned(),
-        ..TableSpec::default()
-    };
-    create_table(adapter, &target, &spec)?;
+    create_table(adapter, &target, &TableSpec::plain(&columns, "Null"))?;
     let mut sources = BTreeSet::new();
     for query in &views.queries {
         views.create(adapter, &probe, &target, &query.query)?;
