@@ -90,3 +90,14 @@ fn an_s3_source_keeps_its_scheme() {
     let compiled = fs_err::read_to_string(project.path().join("target/compiled/shop/models/remote.sql")).unwrap();
     assert!(compiled.contains("s3('http://127.0.0.1:9000/lake/orders/*.csv', 'CSV'"), "{compiled}");
 }
+
+/// `show` of a seed reads its table, and loads nothing.
+#[test]
+fn show_of_a_seed_changes_nothing() {
+    let project = shop();
+    run(&project, "seed").success();
+    project.write("seeds/orders.csv", "id,customer,amount,day\n7,eve,1,2024-01-01\n");
+    let shown = run(&project, "show --select orders --limit 2").success().stdout;
+    assert!(shown.contains("ann") && !shown.contains("eve"), "{shown}");
+    assert_eq!(query(&project, "select count() from shop.orders"), ["3"]);
+}
