@@ -433,8 +433,15 @@ impl Planner<'_> {
         }
         self.check_free_space(&name, live.bytes)?;
         let shadow = Relation::new(&name.database, format!("{}__chp_new", name.name));
-        let stamp = chrono::Utc::now().format("%Y%m%d%H%M%S");
-        let old = Relation::new(&name.database, format!("{}__chp_old_{stamp}", name.name));
+        let mut at = chrono::Utc::now();
+        let old = loop {
+            let old = Relation::new(&name.database, format!("{}__chp_old_{}", name.name, at.format("%Y%m%d%H%M%S")));
+            if !self.live.objects.contains_key(&old) {
+                break old;
+            }
+            // The one of an earlier migration in the same second, which was undone.
+            at += chrono::TimeDelta::seconds(1);
+        };
         let mut table = rebuild.table.clone();
         table.name = shadow.clone();
         let views = self.follow_renames(&mut planned, &name, rebuild.renames.clone())?;
