@@ -120,7 +120,9 @@ fn wanted_layout(
 ) -> Result<Layout, MaterializeError> {
     let columns: Vec<ColumnInfo> =
         adapter.columns(&existing.relation)?.into_iter().filter(ColumnInfo::is_insertable).collect();
-    let probe = build::temporary_relation(model.relation, model.invocation, "layout");
+    // Batches of one model may look at the same time.
+    let batch = model.batch.map(|batch| batch.name.as_str()).unwrap_or_default();
+    let probe = build::temporary_relation(model.relation, model.invocation, &format!("layout{batch}"));
     adapter.drop_relation(&probe)?;
     let spec = TableSpec::new(model.source(), &columns, adapter.options())?;
     build::create_table(adapter, &probe, &spec)?;
