@@ -133,6 +133,27 @@ fn incremental_strategies_meet_existing_rows() {
     assert_eq!(tables(&mut adapter, "m_incremental").len(), 7, "nothing is left behind");
 }
 
+/// What the configuration no longer has goes from the table too.
+#[test]
+fn configs_that_are_gone_are_taken_back() {
+    let mut adapter = adapter("m_taken_back");
+    let base = json!({"materialized": "incremental", "incremental_strategy": "append", "order_by": "id"});
+    let mut full = base.clone();
+    full["settings"] = json!({"min_bytes_for_wide_part": 1000});
+    full["ttl"] = json!("toDate(id) + INTERVAL 90 YEAR");
+    full["indexes"] = json!([{"name": "i", "definition": "id TYPE minmax GRANULARITY 1"}]);
+    full["projections"] = json!([{"name": "p", "query": "SELECT id ORDER BY id"}]);
+    let query = "select toInt32(1) as id";
+    run(&mut adapter, &node("m_taken_back", "t", full), query, false).unwrap();
+    let outcome = run(&mut adapter, &node("m_taken_back", "t", base.clone()), query, false).unwrap();
+    assert_eq!(outcome.notes, ["1 setting reset", "indexes changed", "projections changed", "ttl changed"]);
+    let ddl = rows(&mut adapter, "SELECT create_table_query FROM system.tables WHERE database = 'm_taken_back'");
+    let plain =
+        "CREATE TABLE m_taken_back.t (`id` Int32) ENGINE = MergeTree ORDER BY id SETTINGS index_granularity = 8192";
+    assert_eq!(ddl, [plain]);
+    assert_eq!(run(&mut adapter, &node("m_taken_back", "t", base), query, false).unwrap().notes, [""; 0]);
+}
+
 /// `on_schema_change` holds for every strategy, append included.
 #[test]
 fn schema_changes_follow_the_policy() {
