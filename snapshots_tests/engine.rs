@@ -11,21 +11,21 @@ use std::{
 use crate::harness::{Outcome, Project};
 
 /// Longer than anything here takes on a loaded machine: only a hang reaches it.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A process that does not outlive its test.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Running {
     fn pid(&self) -> u32 {
         self.0.id()
     }
 
-    fn signal(&self, signal: nix::sys::signal::Signal) {
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid().try_into().unwrap()), signal).unwrap();
     }
 
-    fn end(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn end(&mut self) -> std::process::ExitStatus {
         let started = Instant::now();
         loop {
             if let Some(status) = self.0.try_wait().unwrap() {
@@ -44,7 +44,7 @@ impl Drop for Running {
     }
 }
 
-fn start(command: &mut Command) -> Running {
+pub(crate) fn start(command: &mut Command) -> Running {
     Running(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap())
 }
 
@@ -62,7 +62,7 @@ fn wait_for_holder(project: &Project, running: &Running) {
 }
 
 /// `chpipe serve` on free ports; answers the port of the HTTP interface once it accepts.
-fn serve(project: &Project) -> (Running, u16) {
+pub(crate) fn serve(project: &Project) -> (Running, u16) {
     let mut running = start(project.command().args(["serve", "--port", "0", "--s3-port", "0"]));
     let mut line = String::new();
     BufReader::new(running.0.stdout.take().unwrap()).read_line(&mut line).unwrap();

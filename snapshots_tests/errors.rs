@@ -71,5 +71,15 @@ fn transcript(case: &Path) -> String {
     let project = project.env("HOME", home);
     let command = read("command");
     let arguments: Vec<&str> = if command.is_empty() { vec!["parse"] } else { command.split_whitespace().collect() };
-    project.run(arguments).transcript()
+    without_times(&project.run(arguments).transcript())
+}
+
+/// Progress lines begin with the time of day.
+fn without_times(text: &str) -> String {
+    let is_time = |time: &str| time.chars().all(|c| c == ':' || c.is_ascii_digit());
+    let masked = text.lines().map(|line| match line.split_at_checked(8) {
+        Some((time, rest)) if is_time(time) => format!("[TIME]{rest}\n"),
+        _ => format!("{line}\n"),
+    });
+    masked.collect()
 }

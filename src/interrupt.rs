@@ -53,6 +53,18 @@ pub fn on_interrupt(callback: impl Fn() + Send + 'static) -> OnInterrupt {
     OnInterrupt(id)
 }
 
+/// Cancels statements again and again until none is running: one that has not reached its server yet cannot be cancelled.
+/// Gives up when `kill` cannot ask the server; the statements run on then, and the second signal ends the process.
+pub fn until_gone(mut ids: Vec<String>, is_running: impl Fn(&str) -> bool, kill: impl Fn(&str) -> bool) {
+    loop {
+        ids.retain(|id| is_running(id));
+        if ids.is_empty() || !ids.iter().all(|id| kill(id)) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// Takes over SIGINT and SIGTERM; later calls change nothing. A library user who wants the signals does not call it.
 pub fn install() {
     static INSTALLED: OnceLock<()> = OnceLock::new();

@@ -1,7 +1,9 @@
 //! view, table, incremental, materialized view and seed, one model at a time.
 
+use std::sync::Arc;
+
 use chpipe::{
-    adapter::Adapter,
+    adapter::{Adapter, Catalog},
     materialize::{Batch, MaterializeError, Model, Outcome, Seed, load_seed, materialization},
     project::{Node, Relation},
 };
@@ -53,6 +55,45 @@ fn view_and_table_replace_each_other() {
     assert_eq!(tables(&mut adapter, "m_view_table"), ["a View"]);
 }
 
+/// Others make and drop relations after the listing of a run was made: each node finds out, and does what it would have.
+#[test]
+fn an_outdated_listing_does_no_harm() {
+    let database = "m_listing";
+    let mut adapter = adapter(database);
+    let list = |adapter: &mut Adapter| {
+        let mut databases = adapter.databases().unwrap();
+        databases.retain(|name, _| name == database);
+        let listed = adapter.relations_in(&databases).unwrap();
+        Arc::new(Catalog::new(databases, listed))
+    };
+    let model = |name: &str, kind: &str| node(database, name, json!({"materialized": kind, "order_by": "n"}));
+    let statements = [
+        "CREATE TABLE m_listing.made (x UInt8) ENGINE = Memory",
+        "CREATE TABLE m_listing.viewed (x UInt8) ENGINE = Memory",
+        "DROP TABLE m_listing.dropped",
+    ];
+    run(&mut adapter, &model("dropped", "table"), "select 1 as n", false).unwrap();
+    let catalog = list(&mut adapter);
+    adapter.set_catalog(catalog);
+    for statement in statements {
+        adapter.execute(statement).unwrap();
+    }
+    for (name, kind) in [("made", "table"), ("viewed", "view"), ("dropped", "table")] {
+        run(&mut adapter, &model(name, kind), "select 2 as n", false).unwrap();
+        assert_eq!(rows(&mut adapter, &format!("SELECT n FROM m_listing.{name}")), ["2"]);
+    }
+    assert_eq!(tables(&mut adapter, database), ["dropped MergeTree", "made MergeTree", "viewed View"]);
+    // A statement of the project's own ends the belief at once: this one would be told to drop what is no view any more.
+    let catalog = list(&mut adapter);
+    assert!(catalog.first_look(&Relation::new(database, "viewed")).flatten().is_some());
+    assert!(catalog.first_look(&Relation::new(database, "viewed")).is_none(), "believed once");
+    adapter.set_catalog(Arc::clone(&catalog));
+    adapter.execute_of_project("SELECT 1").unwrap();
+    assert!(catalog.first_look(&Relation::new(database, "made")).is_some());
+    adapter.execute_of_project("DROP VIEW m_listing.viewed").unwrap();
+    assert!(catalog.first_look(&Relation::new(database, "dropped")).is_none());
+}
+
 /// All table-level and column-level configs arrive in the DDL.
 #[test]
 fn table_configs_are_in_the_ddl() {
@@ -76,14 +117,15 @@ fn table_configs_are_in_the_ddl() {
     model.config.0["settings"]["deduplicate_merge_projection_mode"] = json!("drop");
     model.columns = [
         column("v", "It's the version", json!({"codec": "Delta, ZSTD(3)"})),
-        column("day", "", json!({"ttl": "day + INTERVAL 95 YEAR"})),
+        column("note", "", json!({"ttl": "day + INTERVAL 95 YEAR"})),
     ]
     .into();
-    model.columns.shift_remove("day");
-    run(&mut adapter, &model, "select toInt32(1) as id, toDate('2024-01-01') as day, toUInt32(1) as v", false).unwrap();
+    let query = "select toInt32(1) as id, toDate('2024-01-01') as day, toUInt32(1) as v, 'x' as note";
+    run(&mut adapter, &model, query, false).unwrap();
     let ddl = rows(&mut adapter, "SHOW CREATE TABLE m_configs.t").join("\n");
     for expected in [
         "`v` UInt32 COMMENT 'It\\'s the version' CODEC(Delta(4), ZSTD(3))",
+        "`note` String TTL day + toIntervalYear(95)",
         "INDEX i v TYPE minmax GRANULARITY 2",
         "PROJECTION p",
         "ENGINE = ReplacingMergeTree(v)",

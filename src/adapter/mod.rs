@@ -230,7 +230,8 @@ impl Adapter {
     /// Options of the next statement: its id.
     pub fn next_options(&mut self) -> QueryOptions {
         self.sequence += 1;
-        QueryOptions::default().query_id(format!("{}-{}", self.query_prefix, self.sequence))
+        let options = QueryOptions { interruptible: true, ..QueryOptions::default() };
+        options.query_id(format!("{}-{}", self.query_prefix, self.sequence))
     }
 
     /// Runs a statement and records it.

@@ -210,7 +210,7 @@ impl Warehouse {
                 running.tag.clone()
             })
             .collect();
-        for _ in 0..CANCEL_ATTEMPTS {
+        loop {
             let left: Vec<String> = self
                 .running
                 .lock()
@@ -346,7 +346,9 @@ impl ChdbSession {
         self.apply(applied, &assignments, &query_id)?;
         let running = Arc::new(Running { tag, reads, cancelled: AtomicBool::new(false) });
         self.warehouse.running.lock().insert(query_id.clone(), Arc::clone(&running));
-        Ok(Begun { query_id, running, started: Instant::now() })
+        let begun = Begun { query_id, running, started: Instant::now() };
+        options.check_interrupted().inspect_err(|_| self.end(&begun))?;
+        Ok(begun)
     }
 
     /// Runs one `SET` that leaves `applied` in place.

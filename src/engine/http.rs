@@ -135,11 +135,8 @@ impl HttpEngine {
         let weak = Arc::downgrade(&server);
         let on_interrupt = interrupt::on_interrupt(move || {
             let Some(server) = weak.upgrade() else { return };
-            let ids: Vec<String> = server.running.lock().iter().cloned().collect();
-            for id in ids {
-                // The statement runs on if this fails; the second signal ends the process.
-                let _ = server.kill(&id);
-            }
+            // On a thread of its own: the next signal must not wait for it.
+            let _ = std::thread::Builder::new().name("cancel".into()).spawn(move || server.cancel_all());
         });
         Ok(Self { server, _on_interrupt: on_interrupt })
     }
@@ -185,6 +182,12 @@ impl Server {
         let mut text = String::new();
         io::Read::read_to_string(&mut answer, &mut text).map_err(native_format::read_error)?;
         Ok(text.trim_end().to_owned())
+    }
+
+    /// Cancels what runs at this moment; some may be on their way to the server only, so it is tried again.
+    fn cancel_all(&self) {
+        let ids: Vec<String> = self.running.lock().iter().cloned().collect();
+        interrupt::until_gone(ids, |id| self.running.lock().contains(id), |id| self.kill(id).is_ok());
     }
 
     fn kill(&self, query_id: &str) -> Result<(), EngineError> {
@@ -440,6 +443,7 @@ impl HttpSession {
         let started = Instant::now();
         let (client, query_id) = self.client(options);
         let _running = Running::new(&self.server, &query_id);
+        options.check_interrupted()?;
         let request = Request { client: &client, sql, format, query_id: &query_id, deadline: self.deadline() };
         let mut answer = self.server.start(&request)?;
         let value = read(&mut answer)?;
@@ -525,6 +529,7 @@ impl Session for HttpSession {
         }
         let (client, query_id) = self.client(&with_settings);
         let running = Running::new(&self.server, &query_id);
+        options.check_interrupted()?;
         let request = Request { client: &client, sql, format: NATIVE, query_id: &query_id, deadline: self.deadline() };
         let answer = self.server.start(&request)?;
         let mut reader = NativeReader::new(BufReader::with_capacity(1 << 16, answer));
@@ -574,6 +579,7 @@ impl Session for HttpSession {
         let runtime = runtime()?;
         let (client, query_id) = self.client(options);
         let _running = Running::new(&self.server, &query_id);
+        options.check_interrupted()?;
         let failed = |error| self.server.error(error, &query_id);
         let mut insert = client.insert_formatted_with(format!("{statement} FORMAT {NATIVE}"));
         let mut writer = NativeWriter::new(Vec::new(), &schema)?;

@@ -115,9 +115,16 @@ pub struct QueryOptions {
     pub settings: Vec<(String, String)>,
     /// Values for `{name:Type}` placeholders, in ClickHouse's text form.
     pub parameters: Vec<(String, String)>,
+    /// It is not begun any more after Ctrl-C, as what tidies up still is.
+    pub interruptible: bool,
 }
 
 impl QueryOptions {
+    /// To be asked once the statement is among those that an interrupt cancels, so that none slips through.
+    fn check_interrupted(&self) -> Result<(), EngineError> {
+        if self.interruptible && crate::interrupt::interrupted() { Err(EngineError::Interrupted) } else { Ok(()) }
+    }
+
     /// Adds a setting.
     #[must_use]
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {

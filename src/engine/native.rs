@@ -83,11 +83,8 @@ impl NativeEngine {
         let weak = Arc::downgrade(&server);
         let on_interrupt = interrupt::on_interrupt(move || {
             let Some(server) = weak.upgrade() else { return };
-            let ids: Vec<String> = server.running.lock().iter().cloned().collect();
-            for id in ids {
-                // The statement runs on if this fails; the second signal ends the process.
-                let _ = server.kill(&id);
-            }
+            // On a thread of its own: the next signal must not wait for it.
+            let _ = std::thread::Builder::new().name("cancel".into()).spawn(move || server.cancel_all());
         });
         Ok(Self { server, _on_interrupt: on_interrupt })
     }
@@ -189,6 +186,12 @@ impl Server {
             return Err(self.unreachable("the connection was closed"));
         }
         Ok(found)
+    }
+
+    /// Cancels what runs at this moment; some may be on their way to the server only, so it is tried again.
+    fn cancel_all(&self) {
+        let ids: Vec<String> = self.running.lock().iter().cloned().collect();
+        interrupt::until_gone(ids, |id| self.running.lock().contains(id), |id| self.kill(id).is_ok());
     }
 
     fn kill(&self, query_id: &str) -> Result<(), EngineError> {
@@ -489,6 +492,7 @@ impl Session for NativeSession {
             }
         };
         self.server.running.lock().insert(begun.query_id.clone());
+        options.check_interrupted().inspect_err(|_| self.end(&begun))?;
         let started = runtime()?.block_on(client.query_raw(marked, settings));
         let blocks = match started {
             Ok(blocks) => blocks,

@@ -7,6 +7,7 @@ use chrono::Utc;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    interrupt::interrupted,
     printer::{Printer, table_text},
     project::{Node, ResourceType, Source, Workspace},
     render::{Events, NodeContext, RenderError},
@@ -146,7 +147,9 @@ impl<'a> Lines<'a> {
         let skipped = count(&[NodeStatus::Skipped]);
         let no_op = count(&[NodeStatus::NoOp]);
         self.note("");
-        if errors + warned + partial == 0 {
+        if interrupted() {
+            self.event("EndOfRunSummary", "Z030", "Exited because of keyboard interrupt", Map::new());
+        } else if errors + warned + partial == 0 {
             self.event("EndOfRunSummary", "Z030", "Completed successfully", Map::new());
         } else {
             let plural = |count: usize, word: &str| {

@@ -252,8 +252,8 @@ pub(super) fn deferral(
         None => state,
     };
     let Some(state) = state else {
-        let error = ProjectError::runtime("Got a state selector method, but no comparison manifest")
-            .hinting("--defer needs --state DIR or --defer-state DIR");
+        let message = "--state or --defer-state are required for deferral, but neither was provided";
+        let error = ProjectError::runtime(message).hinting("name the folder of the earlier manifest.json: --state DIR");
         return Err(error.into());
     };
     let schemas: BTreeSet<&str> =

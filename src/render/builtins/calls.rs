@@ -58,7 +58,9 @@ pub(super) fn member(interpreter: &mut Interpreter<'_>, name: &str) -> Result<Op
             None => Value::list(Vec::new()),
         },
         "metric" => native("metric", metric),
-        "function" => native("function", |_, _| Err(RenderError::not_supported("function() (user-defined functions)"))),
+        "function" => native("function", |_, _| {
+            Err(RenderError::not_supported("chpipe does not support function(): user-defined functions"))
+        }),
         "submit_python_job" => native("submit_python_job", |_, _| {
             Err(RenderError::not_supported("Python models do not run on ClickHouse"))
         }),
@@ -275,7 +277,7 @@ fn parse_time_relation(interpreter: &Interpreter<'_>) -> Value {
 fn metric(interpreter: &mut Interpreter<'_>, arguments: Arguments) -> Result<Value, RenderError> {
     interpreter.captured.metrics.push(arguments.positional.iter().map(|name| name.text().to_string()).collect());
     if interpreter.phase.executes() {
-        return Err(RenderError::not_supported("metric() (the semantic layer)"));
+        return Err(RenderError::not_supported("chpipe does not support metric(): the semantic layer"));
     }
     Ok(arguments.positional.last().cloned().unwrap_or_default())
 }
