@@ -9,7 +9,7 @@ $CARGO build --release --quiet
 CHPIPE=$PWD/target/release/chpipe
 "$CHPIPE" engine install
 wanted=("$@")
-[ ${#wanted[@]} -gt 0 ] || wanted=(transform gold dbt_project build snapshot)
+[ ${#wanted[@]} -gt 0 ] || wanted=(transform gold dbt_project build snapshot plan)
 missed=()
 for name in "${wanted[@]}"; do
     printf '\n== %s\n' "$name"

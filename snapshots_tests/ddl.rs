@@ -98,14 +98,14 @@ impl Case {
         serde_yaml_ng::from_str(text).unwrap_or_else(|error| panic!("{place}: {error}"))
     }
 
-    fn spec(&self) -> TableSpec {
+    pub(crate) fn spec(&self) -> TableSpec {
         let text = if self.spec.is_null() { String::new() } else { serde_yaml_ng::to_string(&self.spec).unwrap() };
         let mut spec = TableSpec::parse(&text, Path::new("ddl/tables/t.yml")).unwrap();
         spec.name = self.name.clone();
         spec
     }
 
-    fn dataset(&self) -> Result<Dataset, String> {
+    pub(crate) fn dataset(&self) -> Result<Dataset, String> {
         let files = self
             .files
             .iter()
@@ -145,7 +145,7 @@ impl Case {
         Ok(Dataset { name: self.name.clone(), source, schema, hive })
     }
 
-    fn options(&self, database: &str) -> WantedOptions {
+    pub(crate) fn options(&self, database: &str) -> WantedOptions {
         WantedOptions {
             database: database.to_owned(),
             collection: "silver".into(),
@@ -210,6 +210,7 @@ impl Warehouse {
             templates: &self.migrator.templates,
             state_database: &self.migrator.state_database,
             named_collections: Vec::new(),
+            secrets: &[].into(),
             allow_destructive: &case.allow_destructive,
         };
         let mut session = self.engine.connect().unwrap();

@@ -74,6 +74,31 @@ fn a_foreign_bucket_reaches_the_warehouse() {
     reaches_rows(&project, &infer, "foreign");
 }
 
+/// A public bucket, read without any keys: by the footers' requests and by ClickHouse's. The same bucket with keys that it
+/// does not know is refused, and one that is not public too.
+#[test]
+fn a_public_bucket_needs_no_keys() {
+    let store = tempfile::tempdir().unwrap();
+    events(&store.path().join("open-data"));
+    events(&store.path().join("closed-data"));
+    let options = LocalS3Options { public: vec!["open-data".into()], ..LocalS3Options::default() };
+    let server = LocalS3::start(store.path(), options).unwrap();
+    let endpoint = server.endpoint();
+    // Keys of another store lie about in the environment: they are not sent.
+    let project = project().env("AWS_ACCESS_KEY_ID", "other-id").env("AWS_SECRET_ACCESS_KEY", "other-secret");
+    let infer = |bucket: &str, name: &str, flags: &[&str]| {
+        let source = format!("s3://{bucket}/in/**.parquet");
+        project.run(["ddl", "infer", &source, "--name", name, "--endpoint", &endpoint].iter().chain(flags))
+    };
+    for outcome in [infer("open-data", "x", &[]), infer("closed-data", "x", &["--no-sign-request"])] {
+        assert_eq!(outcome.code, Some(2), "{outcome:?}");
+        assert!(!outcome.stderr.contains("other-secret"), "{outcome:?}");
+    }
+    let source = "s3://open-data/in/**.parquet";
+    let infer = ["ddl", "infer", source, "--name", "events", "--endpoint", &endpoint, "--no-sign-request"];
+    reaches_rows(&project, &infer, "raw");
+}
+
 /// A folder beside Silver in a directory lake, by its path; and every way in which `infer` says no.
 #[test]
 fn a_folder_of_the_lake_reaches_the_warehouse_and_what_is_wrong_is_named() {

@@ -13,6 +13,7 @@
 
 mod changes;
 mod cli;
+mod collections;
 mod ddl;
 mod engine;
 mod errors;

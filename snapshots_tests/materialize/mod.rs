@@ -1,5 +1,6 @@
 //! Materializations on libchdb: what a relation, its rows and its DDL are after a first run, a second one, a change.
 
+mod defects;
 mod external;
 mod interrupt;
 #[cfg(debug_assertions)]

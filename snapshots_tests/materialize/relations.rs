@@ -76,14 +76,15 @@ fn table_configs_are_in_the_ddl() {
     model.config.0["settings"]["deduplicate_merge_projection_mode"] = json!("drop");
     model.columns = [
         column("v", "It's the version", json!({"codec": "Delta, ZSTD(3)"})),
-        column("day", "", json!({"ttl": "day + INTERVAL 95 YEAR"})),
+        column("note", "", json!({"ttl": "day + INTERVAL 95 YEAR"})),
     ]
     .into();
-    model.columns.shift_remove("day");
-    run(&mut adapter, &model, "select toInt32(1) as id, toDate('2024-01-01') as day, toUInt32(1) as v", false).unwrap();
+    let query = "select toInt32(1) as id, toDate('2024-01-01') as day, toUInt32(1) as v, 'x' as note";
+    run(&mut adapter, &model, query, false).unwrap();
     let ddl = rows(&mut adapter, "SHOW CREATE TABLE m_configs.t").join("\n");
     for expected in [
         "`v` UInt32 COMMENT 'It\\'s the version' CODEC(Delta(4), ZSTD(3))",
+        "`note` String TTL day + toIntervalYear(95)",
         "INDEX i v TYPE minmax GRANULARITY 2",
         "PROJECTION p",
         "ENGINE = ReplacingMergeTree(v)",

@@ -174,6 +174,37 @@ fn an_insert_that_is_under_way_is_waited_for() {
     }
 }
 
+/// While a seed is loaded again its readers find the old rows or the new ones, all of them.
+#[test]
+fn a_seed_is_whole_while_it_is_loaded_again() {
+    let project = shop();
+    let rows = |word: &str| {
+        let lines: Vec<String> = (0..1000).map(|number| format!("{number},{word}\n")).collect();
+        project.write("seeds/words.csv", &format!("n,word\n{}", lines.concat()));
+    };
+    rows("old");
+    let _served = Served::start(&project);
+    project.run(["seed", "--select", "words"]).success();
+    let stop = AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut seen = std::collections::BTreeSet::new();
+            while !stop.load(Ordering::Relaxed) {
+                seen.extend(query(&project, "select count(), groupUniqArray(word) from shop.words"));
+            }
+            seen
+        });
+        for word in ["new", "old", "new"] {
+            rows(word);
+            project.run(["seed", "--select", "words"]).success();
+        }
+        stop.store(true, Ordering::Relaxed);
+        reader.join().unwrap()
+    });
+    let whole = ["1000\t['new']", "1000\t['old']"];
+    assert!(seen.iter().all(|state| whole.contains(&state.as_str())), "{seen:?}");
+}
+
 /// A proxy that is not sure whether an INSERT arrived, and sends it again; it answers how often it did so.
 fn doubling_proxy(upstream: &str) -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -39,6 +39,8 @@ const EMBEDDED: &[(&str, &str)] = embedded![
     "materialize/rename.sql",
     "materialize/replace_partitions.sql",
     "materialize/truncate.sql",
+    "snapshot/_followed.sql",
+    "snapshot/_returned.sql",
     "snapshot/changes.sql",
     "snapshot/close_by_update.sql",
     "snapshot/counts.sql",

@@ -90,18 +90,16 @@ impl<'a> Project<'a> {
         let options = self.wanted_options(capabilities);
         let datasets: Vec<(Dataset, TableSpec)> =
             self.files.iter().map(|files| (files.dataset.clone(), files.spec.clone())).collect();
-        let named_collections = if capabilities.named_collections_from_config {
-            Vec::new()
-        } else {
-            let collections = collections(self.context, warehouse)?;
-            collections.into_iter().map(|(name, access)| named_collection(name, &access)).collect()
-        };
+        let collections = collections(self.context, warehouse)?;
+        let secrets = collections.iter().map(|(name, access)| (name.clone(), secrets(access))).collect();
+        let named_collections = collections.into_iter().map(|(name, access)| named_collection(name, &access)).collect();
         let wanted = Wanted {
             datasets: &datasets,
             options: &options,
             templates: &self.templates,
             state_database: &self.context.settings.migrate.state_database,
             named_collections,
+            secrets: &secrets,
             allow_destructive,
         };
         let mut session = warehouse.engine.connect()?;

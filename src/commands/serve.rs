@@ -34,6 +34,7 @@ pub(super) fn serve(args: &ServeArgs, context: &Context) -> Result<ExitStatus, E
     let s3 = LocalS3Options {
         address: (host, args.s3_port.unwrap_or(settings.serve.s3_port)).into(),
         credentials: settings.lake.access_key_id.clone().zip(settings.lake.secret_access_key.clone()),
+        ..LocalS3Options::default()
     };
     let silver = warehouse::silver_access(context, s3)?;
     let engine = open_directory(path, &warehouse::open_options(context, &silver)?)?;

@@ -13,9 +13,10 @@ use crate::{
 use super::DdlError;
 
 /// The templates as they come with chpipe.
-const BUILT_IN: [(&str, &str); 15] = [
+const BUILT_IN: [(&str, &str); 16] = [
     ("_columns.sql.tera", include_str!("../../ddl/templates/_columns.sql.tera")),
     ("alter.sql.tera", include_str!("../../ddl/templates/alter.sql.tera")),
+    ("alter_named_collection.sql.tera", include_str!("../../ddl/templates/alter_named_collection.sql.tera")),
     ("copy_partition.sql.tera", include_str!("../../ddl/templates/copy_partition.sql.tera")),
     ("database.sql.tera", include_str!("../../ddl/templates/database.sql.tera")),
     ("distributed.sql.tera", include_str!("../../ddl/templates/distributed.sql.tera")),
@@ -77,7 +78,9 @@ impl Templates {
                 context.insert("engine", engine);
                 self.render("database.sql.tera", &context)
             }
-            SchemaObject::NamedCollection(collection) => self.named_collection(collection),
+            SchemaObject::NamedCollection(collection) => {
+                self.named_collection("named_collection.sql.tera", collection, &[])
+            }
             SchemaObject::Table(table) => self.create_table(table, false),
             SchemaObject::MaterializedView(view) => self.create_materialized_view(view),
             SchemaObject::View(view) => self.create_view(view),
@@ -136,7 +139,25 @@ impl Templates {
         self.render("view.sql.tera", &context)
     }
 
-    fn named_collection(&self, collection: &NamedCollection) -> Result<String, DdlError> {
+    /// `ALTER NAMED COLLECTION`: all of its values, with [`HIDDEN`] credentials, and the keys that go.
+    ///
+    /// # Errors
+    /// As [`Templates::create`].
+    pub fn alter_collection(&self, collection: &NamedCollection, stale: &[String]) -> Result<String, DdlError> {
+        self.named_collection("alter_named_collection.sql.tera", collection, stale)
+    }
+
+    /// What follows an object's name where a cluster is named, with the space before it.
+    pub fn on_cluster(&self) -> String {
+        self.cluster.as_deref().map(|name| format!(" ON CLUSTER {}", quote_identifier(name))).unwrap_or_default()
+    }
+
+    fn named_collection(
+        &self,
+        template: &str,
+        collection: &NamedCollection,
+        stale: &[String],
+    ) -> Result<String, DdlError> {
         #[derive(serde::Serialize)]
         struct Pair {
             key: String,
@@ -146,7 +167,8 @@ impl Templates {
         let secrets = collection.secrets.iter().map(|key| Pair { key: key.clone(), value: HIDDEN.to_owned() });
         let mut context = self.context(&quote_identifier(&collection.name));
         context.insert("pairs", &values.chain(secrets).collect::<Vec<_>>());
-        self.render("named_collection.sql.tera", &context)
+        context.insert("stale", stale);
+        self.render(template, &context)
     }
 
     /// `ALTER TABLE … command, command`.
@@ -236,8 +258,7 @@ impl Templates {
     fn context(&self, name: &str) -> Context {
         let mut context = Context::new();
         context.insert("name", name);
-        let on_cluster = self.cluster.as_ref().map(|name| format!(" ON CLUSTER {}", quote_identifier(name)));
-        context.insert("on_cluster", &on_cluster.unwrap_or_default());
+        context.insert("on_cluster", &self.on_cluster());
         context
     }
 

@@ -99,5 +99,10 @@ mod tests {
         let access = aws.access(&LakeSettings::default(), None);
         assert_eq!(access.url, "https://b.s3.eu-west-1.amazonaws.com/");
         assert!(access.no_sign_request && !access.use_environment_credentials());
+        // With the chain's credentials, by the bucket's own host name; another region is another host.
+        let aws = BucketPlace { region: Some("us-west-2".into()), ..place(None, false) };
+        let access = aws.access(&LakeSettings::default(), None);
+        assert_eq!(access.url, "https://b.s3.us-west-2.amazonaws.com/");
+        assert!(access.use_environment_credentials() && access.access_key_id.is_none());
     }
 }

@@ -286,7 +286,7 @@ impl Loader {
         let name = &load.dataset.name;
         let raw = load.spec.relation("raw", &self.raw_database);
         let ext = load.spec.relation("ext", &self.raw_database);
-        let live = Live::read(session, &[&raw.database], self.engine.capabilities())?;
+        let live = Live::read(session, &[&raw.database])?;
         let table = |relation: &Relation| match live.objects.get(relation).map(|object| &object.object) {
             Some(SchemaObject::Table(table)) => Ok(table.clone()),
             _ => Err(LoadError::NoTable { table: relation.plain() }),

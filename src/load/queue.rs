@@ -77,7 +77,7 @@ impl Loader {
         let begun = Instant::now();
         let mut databases = vec![self.raw_database.as_str()];
         databases.extend(loads.iter().filter_map(|load| load.spec.database.as_deref()));
-        let live = Live::read(&mut *session, &databases, self.engine.capabilities())?;
+        let live = Live::read(&mut *session, &databases)?;
         let mut waiting = Vec::new();
         // A dataset without a file has no queue yet.
         for load in loads.iter().filter(|load| !load.objects.is_empty()) {

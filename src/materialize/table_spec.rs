@@ -101,6 +101,21 @@ impl TableSpec {
         })
     }
 
+    /// A table of these columns and nothing else, for rows on their way.
+    pub fn plain(columns: &[ColumnInfo], engine: &str) -> Self {
+        let column = |column: &ColumnInfo| ColumnSpec {
+            name: column.quoted(),
+            data_type: column.data_type.clone(),
+            ..ColumnSpec::default()
+        };
+        Self {
+            columns: columns.iter().map(column).collect(),
+            order_by: engine.contains("MergeTree").then(|| "tuple()".to_owned()),
+            engine: engine.to_owned(),
+            ..Self::default()
+        }
+    }
+
     /// Whether no column has a codec, a TTL or a comment of its own.
     pub fn columns_are_plain(source: TableSource<'_>) -> bool {
         source.documented.iter().all(|(name, column)| {

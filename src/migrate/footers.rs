@@ -71,20 +71,28 @@ impl FooterCache {
             .cloned()
             .collect();
         if !missing.is_empty() {
-            tracing::debug!("reading {} footers of {}", missing.len(), bucket.name());
-            let read: Vec<(ObjectMeta, FileSchema)> = futures::stream::iter(missing.into_iter().map(|object| {
+            let begun = std::time::Instant::now();
+            let read: Vec<(ObjectMeta, Footer)> = futures::stream::iter(missing.into_iter().map(|object| {
                 let bucket = Arc::clone(bucket);
                 async move {
-                    let schema = fetch(bucket.as_ref(), &object).await?;
-                    Ok::<_, MigrateError>((object, schema))
+                    let footer = fetch(bucket.as_ref(), &object).await?;
+                    Ok::<_, MigrateError>((object, footer))
                 }
             }))
             .buffer_unordered(CONCURRENCY)
             .try_collect()
             .await?;
+            tracing::debug!(
+                bucket = bucket.name(),
+                footers = read.len(),
+                requests = read.iter().map(|(_, footer)| footer.requests).sum::<u64>(),
+                bytes = read.iter().map(|(_, footer)| footer.bytes).sum::<u64>(),
+                seconds = begun.elapsed().as_secs_f64(),
+                "footers read"
+            );
             let mut shared: HashMap<Arc<Vec<FileColumn>>, ()> =
                 self.known.values().map(|(_, schema)| (Arc::clone(&schema.columns), ())).collect();
-            for (object, mut schema) in read {
+            for (object, Footer { mut schema, .. }) in read {
                 // One allocation for the thousands of files that have the same columns.
                 match shared.get_key_value(&schema.columns) {
                     Some((columns, ())) => schema.columns = Arc::clone(columns),
@@ -166,20 +174,30 @@ fn read(path: &Path) -> Option<HashMap<String, (String, FileSchema)>> {
     Some(known)
 }
 
+/// What one file says, and what it took to hear it.
+struct Footer {
+    schema: FileSchema,
+    requests: u64,
+    bytes: u64,
+}
+
 /// Reads one footer with as few requests as its size allows: one, or two for a large one.
-async fn fetch(bucket: &dyn Bucket, object: &ObjectMeta) -> Result<FileSchema, MigrateError> {
+async fn fetch(bucket: &dyn Bucket, object: &ObjectMeta) -> Result<Footer, MigrateError> {
     let mut wanted = FIRST_READ.min(object.size);
+    let (mut requests, mut read) = (0, 0);
     loop {
         let tail = if object.size == 0 {
             bytes::Bytes::new()
         } else {
+            requests += 1;
+            read += wanted;
             bucket.get_range(&object.key, object.size - wanted..object.size).await?
         };
         match read_footer(&tail, object.size) {
             Ok(mut schema) => {
                 // What differs from file to file is of no use for a table, and would only swell the memory.
                 schema.metadata.retain(|name, _| !PER_FILE.contains(&name.as_str()));
-                return Ok(schema);
+                return Ok(Footer { schema, requests, bytes: read });
             }
             Err(FooterError::NeedMore { bytes }) if bytes > wanted && bytes <= object.size => wanted = bytes,
             Err(source) => {

@@ -9,6 +9,7 @@ use crate::{
 
 use super::{
     MigrateError, Plan,
+    collections::Given,
     lock::ensure_database,
     rows::{number, rows, text},
     state,
@@ -16,6 +17,13 @@ use super::{
 
 /// Code of UNKNOWN_TABLE and UNKNOWN_DATABASE: nothing was ever applied.
 const NOTHING_YET: [i32; 2] = [60, 81];
+
+/// Records of named collections are journalled from here on, beyond those of rebuilds and views.
+const COLLECTIONS_BASE: usize = 200_000_000;
+
+fn collection_object(name: &str) -> String {
+    format!("{name}:given")
+}
 
 /// The ledger of one state database.
 #[derive(Debug, Clone)]
@@ -176,6 +184,55 @@ impl Ledger {
             quote_string(object)
         );
         Ok(rows(session, &sql)?.first().map(|row| text(row, 0).to_owned()))
+    }
+
+    /// Records what a named collection was given.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub(super) fn record_collection(
+        &self,
+        session: &mut dyn Session,
+        migration: &str,
+        name: &str,
+        given: &Given,
+    ) -> Result<(), MigrateError> {
+        let number = COLLECTIONS_BASE + (crc32fast::hash(name.as_bytes()) % 1_000_000) as usize;
+        let given = serde_json::to_string(given).unwrap_or_default();
+        self.record_step(session, migration, number, &collection_object(name), &given, "done")
+    }
+
+    /// What a named collection was given last; `None` where no migration has recorded it.
+    ///
+    /// # Errors
+    /// The server cannot be asked.
+    pub(super) fn collection(&self, session: &mut dyn Session, name: &str) -> Result<Option<Given>, MigrateError> {
+        let sql = format!(
+            "SELECT statement FROM {} FINAL WHERE object = {} ORDER BY recorded_at DESC LIMIT 1",
+            self.table("migration_steps"),
+            quote_string(&collection_object(name))
+        );
+        let found = match rows(session, &sql) {
+            Err(error) if error.code().is_some_and(|code| NOTHING_YET.contains(&code)) => return Ok(None),
+            found => found?,
+        };
+        Ok(found.first().and_then(|row| serde_json::from_str(text(row, 0)).ok()))
+    }
+
+    /// Whether a migration has made or changed an object of this name.
+    ///
+    /// # Errors
+    /// The server cannot be asked.
+    pub(super) fn has_made(&self, session: &mut dyn Session, object: &str) -> Result<bool, MigrateError> {
+        let sql = format!(
+            "SELECT count() FROM {} FINAL WHERE state = 'applied' AND has(objects, {})",
+            self.table("migrations"),
+            quote_string(object)
+        );
+        match rows(session, &sql) {
+            Err(error) if error.code().is_some_and(|code| NOTHING_YET.contains(&code)) => Ok(false),
+            found => Ok(found?.first().is_some_and(|row| number(row, 0) > 0)),
+        }
     }
 
     /// Step, statement and last state of a migration's statements.

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    engine::{Capabilities, EngineError, QueryOptions, Session, quote_string},
+    engine::{EngineError, QueryOptions, Session, quote_string},
     schema::{Relation, SchemaObject, parse_create},
 };
 
 use super::{
     MigrateError,
+    collections::LiveCollection,
     rows::{number, rows, rows_with, text},
 };
 
@@ -18,8 +19,8 @@ use super::{
 pub struct Live {
     pub databases: Vec<String>,
     pub objects: BTreeMap<Relation, LiveObject>,
-    /// Names of the collections that DDL or configuration made; `None` where the server does not tell.
-    pub named_collections: Option<Vec<String>>,
+    /// The collections that DDL or configuration made; `None` where nobody asked or the server does not tell.
+    pub named_collections: Option<BTreeMap<String, LiveCollection>>,
 }
 
 /// A table or view as the server describes it.
@@ -39,11 +40,7 @@ impl Live {
     ///
     /// # Errors
     /// The server cannot be asked, or describes an object in a way that chpipe cannot read.
-    pub fn read(
-        session: &mut dyn Session,
-        databases: &[&str],
-        capabilities: &Capabilities,
-    ) -> Result<Self, MigrateError> {
+    pub fn read(session: &mut dyn Session, databases: &[&str]) -> Result<Self, MigrateError> {
         let list: Vec<String> = databases.iter().map(|name| quote_string(name)).collect();
         let list = list.join(", ");
         let mut live = Self {
@@ -74,12 +71,6 @@ impl Live {
                 .collect();
             let object = LiveObject { object, create_text, rows: number(&row, 3), bytes: number(&row, 4), dependents };
             live.objects.insert(relation, object);
-        }
-        if !capabilities.named_collections_from_config {
-            // Without the privilege the table is empty or missing: then CREATE … IF NOT EXISTS is always planned once.
-            live.named_collections = rows(session, "SELECT name FROM system.named_collections")
-                .ok()
-                .map(|rows| rows.iter().map(|row| text(row, 0).to_owned()).collect());
         }
         Ok(live)
     }

@@ -14,6 +14,7 @@ use crate::schema::Relation;
 
 use super::{
     MigrateError, MigrationFile, Plan, Step,
+    collections::{self, Given},
     ledger::{Ledger, LedgerEntry, MigrationState, now_text},
     lock::{Lock, ensure_database},
     plan::{Action, PlannedChange, RebuildStep, Renames},
@@ -78,6 +79,7 @@ impl Migrator {
             for renames in changes.iter().filter_map(|change| change.renames.as_ref()) {
                 self.recover_views(&mut *session, &entry.id, renames, progress)?;
             }
+            collections::attach_again(&mut *session, &changes)?;
             for step in changes.iter().flat_map(|change| &change.steps) {
                 if let Step::Rebuild(step) = step {
                     let mut rebuild =
@@ -404,6 +406,11 @@ impl Migrator {
                     .execute(&with_secrets(sql, secrets), &QueryOptions::default())
                     .map_err(|error| without(error, secrets))?;
             }
+            Step::Given { name, values } => {
+                let secrets = self.secrets.get(name).map(Vec::as_slice).unwrap_or_default();
+                let given = Given::new(values.clone(), secrets);
+                self.ledger.record_collection(session, migration, name, &given)?;
+            }
             Step::Rebuild(step) => {
                 rebuild::Rebuilder { session, ledger: &self.ledger, migration, lock }.run(step)?;
             }
@@ -444,20 +451,10 @@ fn is_repeatable(sql: &str) -> bool {
 /// A file as a change of a plan.
 pub fn file_change(file: &MigrationFile) -> PlannedChange {
     let name = file.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    PlannedChange {
-        object: name,
-        kind: "migration file".into(),
-        action: Action::Run,
-        class: ChangeClass::MetadataOnly,
-        summary: vec![format!("{} statements", file.statements.len())],
-        why: Vec::new(),
-        rows: 0,
-        bytes: 0,
-        dependents: Vec::new(),
-        destructive: Vec::new(),
-        renames: None,
-        steps: file.statements.iter().map(|sql| Step::Sql(sql.clone())).collect(),
-    }
+    let mut change = PlannedChange::new(&name, "migration file", Action::Run, ChangeClass::MetadataOnly);
+    change.summary.push(format!("{} statements", file.statements.len()));
+    change.steps = file.statements.iter().map(|sql| Step::Sql(sql.clone())).collect();
+    change
 }
 
 fn with_secrets(sql: &str, secrets: &[Secret]) -> String {

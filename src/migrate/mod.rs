@@ -1,6 +1,7 @@
 //! Migrations: what should be, what is, the plan between them, and its application with lock, ledger and journal. In: Silver
 //! footers, specs, an engine; out: a warehouse as wanted, exactly once, whatever interrupts it. It loads no rows.
 
+mod collections;
 mod error;
 mod files;
 mod footers;

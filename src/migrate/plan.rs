@@ -1,6 +1,8 @@
 //! A plan: what would be done, why, at what cost, in which statements. Serialisable, so that it can be reviewed and
 //! applied later. It holds no credentials.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -94,6 +96,26 @@ pub struct PlannedChange {
     pub steps: Vec<Step>,
 }
 
+impl PlannedChange {
+    /// One that says no more than what is done to which object.
+    pub(super) fn new(object: &str, kind: &str, action: Action, class: ChangeClass) -> Self {
+        Self {
+            object: object.to_owned(),
+            kind: kind.to_owned(),
+            action,
+            class,
+            summary: Vec::new(),
+            why: Vec::new(),
+            rows: 0,
+            bytes: 0,
+            dependents: Vec::new(),
+            destructive: Vec::new(),
+            renames: None,
+            steps: Vec::new(),
+        }
+    }
+}
+
 /// Columns of a table that get another name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Renames {
@@ -146,6 +168,12 @@ pub enum Step {
         name: String,
         sql: String,
     },
+    /// The ledger notes what this collection holds, now that the tables that read it have it too.
+    Given {
+        name: String,
+        /// Its values but for the credentials.
+        values: BTreeMap<String, String>,
+    },
     Rebuild(Box<RebuildStep>),
 }
 
@@ -154,6 +182,7 @@ impl Step {
     pub fn sql(&self) -> Vec<String> {
         match self {
             Self::Sql(sql) | Self::Collection { sql, .. } => vec![sql.clone()],
+            Self::Given { .. } => Vec::new(),
             Self::Rebuild(step) => step.sql(),
         }
     }

@@ -1,9 +1,10 @@
 //! From what is wanted and what is live to a plan. In: wanted objects, a session to read with; out: a [`Plan`]. It runs
 //! SELECTs and nothing else, so that `--dry-run` and `--check` change nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::{
+    config::Secret,
     ddl::{
         Alteration, ChangeClass, Conversion, Dataset, DiffHints, Rebuild, TableDiff, TableSpec, Templates, ViewDiff,
         WantedOptions, diff_table, diff_view, wanted_objects,
@@ -14,6 +15,8 @@ use crate::{
 
 use super::{
     MigrateError,
+    collections::{self, Comparison, LiveCollection},
+    ledger::Ledger,
     live::{Live, LiveObject, normalise},
     plan::{Action, PLAN_FORMAT, Plan, PlannedChange, RebuildStep, Renames, Step, checksum},
     rebuild,
@@ -28,8 +31,10 @@ pub struct Wanted<'a> {
     pub options: &'a WantedOptions,
     pub templates: &'a Templates,
     pub state_database: &'a str,
-    /// The collections of the buckets, where DDL has to make them.
+    /// The collections of the buckets.
     pub named_collections: Vec<NamedCollection>,
+    /// Their secrets, to see whether they are others than those that were given.
+    pub secrets: &'a HashMap<String, Vec<Secret>>,
     /// Objects in which data may be lost.
     pub allow_destructive: &'a [String],
 }
@@ -51,13 +56,13 @@ pub fn make_plan(
             databases.push(name);
         }
     }
-    let live = Live::read(session, &databases, capabilities)?;
+    let live = Live { named_collections: collections::read(session), ..Live::read(session, &databases)? };
     let mut planner = Planner { session, wanted, live: &live, changes: Vec::new(), notes: Vec::new() };
     for name in &databases {
         planner.database(name)?;
     }
     for collection in &wanted.named_collections {
-        planner.named_collection(collection)?;
+        planner.named_collection(collection, capabilities)?;
     }
 
     let empty = TableSpec::default();
@@ -124,45 +129,68 @@ struct Planner<'a> {
     notes: Vec<String>,
 }
 
-/// A change with nothing but its name.
-fn change(object: &str, kind: &str, action: Action, class: ChangeClass) -> PlannedChange {
-    PlannedChange {
-        object: object.to_owned(),
-        kind: kind.to_owned(),
-        action,
-        class,
-        summary: Vec::new(),
-        why: Vec::new(),
-        rows: 0,
-        bytes: 0,
-        dependents: Vec::new(),
-        destructive: Vec::new(),
-        renames: None,
-        steps: Vec::new(),
-    }
-}
-
 impl Planner<'_> {
     fn database(&mut self, name: &str) -> Result<(), MigrateError> {
         if self.live.databases.iter().any(|live| live == name) {
             return Ok(());
         }
         let sql = self.wanted.templates.create(&SchemaObject::Database { name: name.to_owned(), engine: None })?;
-        let mut planned = change(name, "database", Action::Create, ChangeClass::MetadataOnly);
+        let mut planned = PlannedChange::new(name, "database", Action::Create, ChangeClass::MetadataOnly);
         planned.steps.push(Step::Sql(sql));
         self.changes.push(planned);
         Ok(())
     }
 
-    fn named_collection(&mut self, collection: &NamedCollection) -> Result<(), MigrateError> {
-        if self.live.named_collections.as_ref().is_some_and(|names| names.contains(&collection.name)) {
+    fn named_collection(
+        &mut self,
+        collection: &NamedCollection,
+        capabilities: &Capabilities,
+    ) -> Result<(), MigrateError> {
+        let name = &collection.name;
+        let known = self.live.named_collections.as_ref();
+        if let Some(live) = known.and_then(|known| known.get(name)) {
+            return if live.from_config { Ok(()) } else { self.existing_collection(collection, live) };
+        }
+        let only_from_config = capabilities.named_collections_from_config && !capabilities.access_management;
+        if known.is_some() && only_from_config {
+            return Err(MigrateError::Unsafe {
+                object: name.clone(),
+                reason:
+                    "the tables over its bucket need this named collection, and the server has read its own when it \
+                         started"
+                        .into(),
+                hint: Some("restart `chpipe serve`: it reads the specs of ddl/tables then".into()),
+            });
+        }
+        if capabilities.named_collections_from_config && known.is_none() {
             return Ok(());
         }
         let sql = self.wanted.templates.create(&SchemaObject::NamedCollection(collection.clone()))?;
-        let mut planned = change(&collection.name, "named collection", Action::Create, ChangeClass::MetadataOnly);
+        let mut planned = PlannedChange::new(name, "named collection", Action::Create, ChangeClass::MetadataOnly);
         planned.why.push("S3 tables name it instead of holding credentials".into());
-        planned.steps.push(Step::Collection { name: collection.name.clone(), sql });
+        planned.steps.push(Step::Collection { name: name.clone(), sql });
+        // Where the server does not show which there are, IF NOT EXISTS may find one that somebody else made.
+        if known.is_some() {
+            planned.steps.push(Step::Given { name: name.clone(), values: collections::plain_values(collection) });
+        }
         self.changes.push(planned);
+        Ok(())
+    }
+
+    /// One that DDL made: chpipe keeps those that its ledger knows, and leaves others alone.
+    fn existing_collection(&mut self, collection: &NamedCollection, live: &LiveCollection) -> Result<(), MigrateError> {
+        let ledger = Ledger::new(self.wanted.state_database);
+        let given = ledger.collection(self.session, &collection.name)?;
+        if given.is_none() && !ledger.has_made(self.session, &collection.name)? {
+            self.notes.push(format!(
+                "the named collection {} was not made by chpipe and stays as it is; drop it to have one made",
+                collection.name
+            ));
+            return Ok(());
+        }
+        let secrets = self.wanted.secrets.get(&collection.name).map(Vec::as_slice).unwrap_or_default();
+        let comparison = Comparison { wanted: collection, secrets, live, given };
+        self.changes.extend(comparison.change(self.live, self.wanted.templates)?);
         Ok(())
     }
 
@@ -176,7 +204,8 @@ impl Planner<'_> {
     ) -> Result<(), MigrateError> {
         let name = object_name(wanted);
         let Some(live) = self.live.objects.get(name) else {
-            let mut planned = change(&name.plain(), kind_of(wanted), Action::Create, ChangeClass::MetadataOnly);
+            let mut planned =
+                PlannedChange::new(&name.plain(), kind_of(wanted), Action::Create, ChangeClass::MetadataOnly);
             if let SchemaObject::Table(table) = wanted {
                 planned.summary = created_summary(table);
             }
@@ -233,7 +262,7 @@ impl Planner<'_> {
 
     fn alter(&mut self, live: &LiveObject, table: &Table, alterations: Vec<Alteration>) -> Result<(), MigrateError> {
         let class = alterations.iter().map(Alteration::class).max().unwrap_or(ChangeClass::MetadataOnly);
-        let mut planned = change(&table.name.plain(), "table", Action::Alter, class);
+        let mut planned = PlannedChange::new(&table.name.plain(), "table", Action::Alter, class);
         planned.summary = alterations.iter().map(Alteration::summary).collect();
         planned.dependents = live.dependents.iter().map(Relation::plain).collect();
         if class == ChangeClass::Mutation {
@@ -311,7 +340,7 @@ impl Planner<'_> {
                 hint: Some("rename the table that is in the way, then run again".into()),
             });
         }
-        let mut planned = change(&table.name.plain(), "table", Action::Replace, ChangeClass::Replace);
+        let mut planned = PlannedChange::new(&table.name.plain(), "table", Action::Replace, ChangeClass::Replace);
         planned.summary = reasons;
         planned.dependents = live.dependents.iter().map(Relation::plain).collect();
         if current.engine.is_s3_queue() {
@@ -357,7 +386,7 @@ impl Planner<'_> {
         keep_days: Option<u32>,
     ) -> Result<(), MigrateError> {
         let name = current.name.clone();
-        let mut planned = change(&name.plain(), "table", Action::Rebuild, ChangeClass::Rebuild);
+        let mut planned = PlannedChange::new(&name.plain(), "table", Action::Rebuild, ChangeClass::Rebuild);
         planned.why = rebuild.reasons.clone();
         planned.rows = live.rows;
         planned.bytes = live.bytes;
@@ -404,8 +433,15 @@ impl Planner<'_> {
         }
         self.check_free_space(&name, live.bytes)?;
         let shadow = Relation::new(&name.database, format!("{}__chp_new", name.name));
-        let stamp = chrono::Utc::now().format("%Y%m%d%H%M%S");
-        let old = Relation::new(&name.database, format!("{}__chp_old_{stamp}", name.name));
+        let mut at = chrono::Utc::now();
+        let old = loop {
+            let old = Relation::new(&name.database, format!("{}__chp_old_{}", name.name, at.format("%Y%m%d%H%M%S")));
+            if !self.live.objects.contains_key(&old) {
+                break old;
+            }
+            // The one of an earlier migration in the same second, which was undone.
+            at += chrono::TimeDelta::seconds(1);
+        };
         let mut table = rebuild.table.clone();
         table.name = shadow.clone();
         let views = self.follow_renames(&mut planned, &name, rebuild.renames.clone())?;
@@ -439,7 +475,8 @@ impl Planner<'_> {
         let dropped = self.changes.iter().any(|change| {
             change.action == Action::Recreate && change.object == format!("{}.{queue}", view.name.database)
         });
-        let mut planned = change(&view.name.plain(), "materialized view", Action::Alter, ChangeClass::MetadataOnly);
+        let mut planned =
+            PlannedChange::new(&view.name.plain(), "materialized view", Action::Alter, ChangeClass::MetadataOnly);
         if dropped {
             planned.action = Action::Recreate;
             planned.class = ChangeClass::Replace;

@@ -17,7 +17,10 @@ use std::{
 
 use hyper_util::rt::TokioIo;
 use s3s::{
+    S3Result,
+    access::{S3Access, S3AccessContext},
     auth::SimpleAuth,
+    s3_error,
     service::{S3Service, S3ServiceBuilder},
 };
 use tokio::runtime::Runtime;
@@ -37,11 +40,13 @@ pub struct LocalS3Options {
     pub address: SocketAddr,
     /// Access key and secret key; made up where not given.
     pub credentials: Option<(String, Secret)>,
+    /// Buckets that unsigned requests may read, as public ones of AWS.
+    pub public: Vec<String>,
 }
 
 impl Default for LocalS3Options {
     fn default() -> Self {
-        Self { address: (Ipv4Addr::LOCALHOST, 0).into(), credentials: None }
+        Self { address: (Ipv4Addr::LOCALHOST, 0).into(), credentials: None, public: Vec::new() }
     }
 }
 
@@ -72,6 +77,7 @@ impl LocalS3 {
         let (access_key_id, secret_access_key) = options.credentials.clone().unwrap_or_else(made_up_credentials);
         let mut builder = S3ServiceBuilder::new(backend::Backend::new(root));
         builder.set_auth(SimpleAuth::from_single(access_key_id.clone(), secret_access_key.expose().to_owned()));
+        builder.set_access(Access { public: options.public });
         let service = builder.build();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -106,6 +112,27 @@ impl LocalS3 {
             region: Some(REGION.to_owned()),
             no_sign_request: false,
         }
+    }
+}
+
+/// Who may do what: with a valid signature everything, without one reading of the public buckets. A wrong signature was
+/// refused before.
+struct Access {
+    public: Vec<String>,
+}
+
+/// What `--no-sign-request` needs of a public bucket.
+const READS: [&str; 5] = ["GetObject", "HeadObject", "HeadBucket", "ListObjects", "ListObjectsV2"];
+
+#[async_trait::async_trait]
+impl S3Access for Access {
+    async fn check(&self, request: &mut S3AccessContext<'_>) -> S3Result<()> {
+        let is_public =
+            request.s3_path().get_bucket_name().is_some_and(|name| self.public.iter().any(|known| known == name));
+        if request.credentials().is_some() || (is_public && READS.contains(&request.s3_op().name())) {
+            return Ok(());
+        }
+        Err(s3_error!(AccessDenied, "Signature is required"))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     adapter::{Adapter, AdapterError},
     engine::quote_string,
     materialize::{
-        ColumnSpec, MaterializeError, Model, TableSpec,
+        MaterializeError, Model, TableSpec,
         build::{TEMPORARY_MARK, create_table, temporary_relation},
     },
     project::{Relation, RelationKind},
@@ -177,20 +177,30 @@ fn noted_tables(comment: &str) -> Vec<Relation> {
 /// is the last.
 fn start_again(adapter: &mut Adapter, note: &Relation, stopped: &[Relation]) -> Result<(), AdapterError> {
     adapter.drop_relation(note)?;
+    for table in stopped {
+        let mut started = false;
+        // Another one may write its note just after the look at them.
+        while is_needed(adapter, table)? == started {
+            let verb = if started { "STOP" } else { "START" };
+            if let Err(error) = adapter.execute(&format!("SYSTEM {verb} MERGES {table}")) {
+                // It may be gone by now.
+                tracing::warn!(%table, %error, "its merges could not be started");
+                break;
+            }
+            started = !started;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a note says that the merges of a table have to be stopped.
+fn is_needed(adapter: &mut Adapter, table: &Relation) -> Result<bool, AdapterError> {
     let sql = format!(
         "SELECT comment FROM system.tables WHERE position(name, {}) > 0 AND endsWith(name, {})",
         quote_string(TEMPORARY_MARK),
         quote_string(&format!("_{MERGES}"))
     );
-    let needed: Vec<Relation> =
-        adapter.rows(&sql)?.into_iter().flatten().flatten().flat_map(|comment| noted_tables(&comment)).collect();
-    for table in stopped.iter().filter(|table| !needed.contains(table)) {
-        if let Err(error) = adapter.execute(&format!("SYSTEM START MERGES {table}")) {
-            // It may be gone by now.
-            tracing::warn!(%table, %error, "its merges could not be started");
-        }
-    }
-    Ok(())
+    Ok(adapter.rows(&sql)?.into_iter().flatten().flatten().any(|comment| noted_tables(&comment).contains(table)))
 }
 
 /// Does the work with the merges of these tables stopped, so that parts keep their names. Without the right to stop them,
@@ -248,19 +258,7 @@ pub(super) fn trigger_tables(
     adapter.drop_relation(&probe)?;
     adapter.drop_relation(&target)?;
     let columns = target_columns(model, adapter, views)?;
-    let spec = TableSpec {
-        columns: columns
-            .iter()
-            .map(|column| ColumnSpec {
-                name: column.quoted(),
-                data_type: column.data_type.clone(),
-                ..ColumnSpec::default()
-            })
-            .collect(),
-        engine: "Null".to_owned(),
-        ..TableSpec::default()
-    };
-    create_table(adapter, &target, &spec)?;
+    create_table(adapter, &target, &TableSpec::plain(&columns, "Null"))?;
     let mut sources = BTreeSet::new();
     for query in &views.queries {
         views.create(adapter, &probe, &target, &query.query)?;

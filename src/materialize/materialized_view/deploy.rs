@@ -17,7 +17,7 @@ use crate::{
     adapter::{Adapter, ColumnInfo, RelationInfo},
     interrupt::interrupted,
     materialize::{
-        ColumnSpec, MaterializeError, Model, TableSpec, build,
+        MaterializeError, Model, TableSpec, build,
         build::{create_table, insert_query, is_temporary_name, temporary_relation},
         incremental::{copy_rows, link_partitions, move_partitions, takes_partitions},
     },
@@ -385,21 +385,8 @@ impl Tables {
         let mut columns: Vec<ColumnInfo> = adapter.columns(&target.relation)?;
         columns.retain(|column| column.is_insertable() && queried.iter().any(|queried| queried.name == column.name));
         columns.push(ColumnInfo::new(STARTED, "UInt32"));
-        let spec = TableSpec {
-            columns: columns
-                .iter()
-                .map(|column| ColumnSpec {
-                    name: column.quoted(),
-                    data_type: column.data_type.clone(),
-                    ..ColumnSpec::default()
-                })
-                .collect(),
-            engine: "MergeTree".to_owned(),
-            order_by: Some("tuple()".to_owned()),
-            ..TableSpec::default()
-        };
         adapter.drop_relation(&self.noted)?;
-        create_table(adapter, &self.noted, &spec)?;
+        create_table(adapter, &self.noted, &TableSpec::plain(&columns, "MergeTree"))?;
         let noting = format!("SELECT *, {START_OF_INSERT} AS {STARTED} FROM (\n{}\n)", query.trim_end());
         views.create(adapter, &self.noting_view, &self.noted, &noting)
     }
