@@ -6,8 +6,9 @@
 Both on the same engine in the same run, end to end as a process: chpipe on the embedded warehouse and through `chpipe serve`,
 dbt-clickhouse through `chpipe serve`; the best and the median of ROUNDS. Bytes written are what ClickHouse wrote to files while
 the command ran. Then each takes over the other's kind of table: chpipe goes on with the table that dbt made, dbt-clickhouse takes it
-back. Fails where chpipe's best is above 0.4 s at 0.5 million rows, or 20 million take more than 1.3 times that, or the takeover
-changes a column, a type or an id; BENCH_CHECK=0 prints only. BENCH_DBT names a dbt to use, else one is installed below .cache;
+back. Fails where chpipe's best on the engine that dbt-clickhouse uses too (`serve`) is above 0.4 s at 0.5 million rows, or 20 million
+take more than 1.3 times that, there or embedded, or the takeover changes a column, a type or an id; BENCH_CHECK=0 prints only. The
+embedded run also starts ClickHouse, over cold caches: it is printed beside. BENCH_DBT names a dbt to use, else one is installed below .cache;
 BENCH_SIZES, BENCH_KEYS and BENCH_ROUNDS make it smaller."""
 import json
 import os
@@ -168,13 +169,15 @@ for size in SIZES:
         over_http = measure(served, [*our_snapshot, "--target", "server"], written=True)
         theirs = measure(served, dbt_snapshot, written=True)
     embedded = measure(local, our_snapshot)
-    results.append((size, embedded[0]))
+    results.append((size, over_http[0], embedded[0]))
     print(f"{size:>16,} {embedded[0]:7.3f} ({embedded[1]:6.3f}) {over_http[0]:8.3f} ({over_http[1]:6.3f}) {theirs[0]:8.3f} ({theirs[1]:6.3f}) "
-          f"{theirs[0] / embedded[0]:6.1f}x {over_http[2]:12,} {theirs[2]:12,}", flush=True)
+          f"{theirs[0] / over_http[0]:6.1f}x {over_http[2]:12,} {theirs[2]:12,}", flush=True)
 if results[0][1] > 0.4:
     failures.append(f"{results[0][1]:.3f} s at {results[0][0]:,} rows; the target is 0.4 s")
-if results[-1][1] > 1.3 * results[0][1]:
-    failures.append(f"{results[-1][0]:,} rows take {results[-1][1] / results[0][1]:.2f} times as long as {results[0][0]:,}; the target is 1.3")
+for at, where in ((1, "through serve"), (2, "embedded")):
+    if results[-1][at] > 1.3 * results[0][at]:
+        ratio = results[-1][at] / results[0][at]
+        failures.append(f"{results[-1][0]:,} rows take {ratio:.2f} times as long as {results[0][0]:,} {where}; the target is 1.3")
 
 # How long a reader of open rows can see both versions of a key, and whether ever none.
 print(f"{'snapshot_apply':>20} {'window, longest of 3':>22} {'fewest open rows':>17} {'most':>9}")

@@ -52,3 +52,20 @@ fn commands_without_a_graph_can_be_retried() {
     assert!(run(&project, &format!("retry {calm}")).success().stdout.contains("heard it"));
     assert!(!run(&project, "retry").success().stdout.contains("heard it"), "it came to its end");
 }
+
+/// A clone that fails holds back none of what is built on it, and `retry` knows where to clone from.
+#[test]
+fn clones_wait_for_no_other() {
+    let project = shop();
+    run(&project, "compile").success();
+    fs_err::rename(project.path().join("target"), project.path().join("state")).unwrap();
+    let profile = fs_err::read_to_string(project.path().join("profiles.yml")).unwrap();
+    project.write("profiles.yml", &profile.replace("schema: shop", "schema: copy"));
+    let failed = ["model.shop.customers", "model.shop.stg_orders"].map(|id| (id.to_owned(), "error".to_owned()));
+    for command in ["clone -s customers stg_orders --state state", "retry"] {
+        assert_eq!(run(&project, command).code, Some(1));
+        let mut found = results(&project);
+        found.sort();
+        assert_eq!(found, failed, "{command}");
+    }
+}
