@@ -4,8 +4,9 @@ one dataset of 2,000 Parquet files in a bucket, with and without the memory of t
 
     bench/plan.py CHPIPE STATE_DIR
 
-Runs `migrate --check` as a process of its own, 5 times: best and median. The target: below 1 s for the 500 tables; it fails above,
-as it does where the files are asked again; BENCH_CHECK=0 prints only. The bucket is served by `chpipe serve` on this machine, so a
+Runs `migrate --check` as a process of its own, 5 times: best and median. The target: below 1 s for the 500 tables while nothing has
+changed since the last plan, where the engine is not opened; the plan that opens it is printed beside it, with what opening and closing
+alone take. It fails above, as it does where the files are asked again; BENCH_CHECK=0 prints only. The bucket is served by `chpipe serve` on this machine, so a
 request takes no time on a network.
 """
 import json, os, pathlib, re, shutil, socket, statistics, subprocess, sys, time, urllib.request
@@ -63,8 +64,13 @@ for datasets in (TABLES // 2, TABLES):
     print(f"{f'{datasets} datasets: migrate makes {2 * datasets} tables':58}      {time.monotonic() - start:6.3f} s", flush=True)
     opened = [many.timed("query", "select 1")[0] for _ in range(LAPS)]
     line(f"{2 * datasets} tables: the engine is opened and closed", opened)
-    laps = [many.timed("migrate", "--check")[0] for _ in range(LAPS)]
-    line(f"{2 * datasets} tables: plan with nothing to do", laps)
+    looked, laps = [], []
+    for _ in range(LAPS):
+        (many.path / "state/nothing_to_do.json").unlink(missing_ok=True)
+        looked.append(many.timed("migrate", "--check")[0])
+        laps.append(many.timed("migrate", "--check")[0])
+    line(f"{2 * datasets} tables: plan that looks at all of them", looked)
+    line(f"{2 * datasets} tables: plan after it, nothing changed", laps)
     if 2 * datasets == TABLES and min(laps) >= TARGET:
         missed.append(f"{TABLES} tables are planned in {min(laps):.2f} s, not below {TARGET} s")
 

@@ -23,6 +23,8 @@ use chpipe::{
 };
 use serde::Deserialize;
 
+use crate::harness::repository;
+
 /// One side of a case.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -432,4 +434,44 @@ fn diff_case(path: &Path) {
         _ = write!(text, "\n-- check.sql\n{answers}");
     }
     golden(&dir, &text);
+}
+
+/// There are enough goldens, and every kind of object, every action and every class of change is in one.
+#[test]
+fn goldens_cover_every_kind_of_object_and_class_of_change() {
+    let folder = repository().join("snapshots_tests/ddl");
+    let read = |kind: &str| -> Vec<String> {
+        let cases = fs_err::read_dir(folder.join(kind)).unwrap();
+        cases.map(|case| fs_err::read_to_string(case.unwrap().path().join("expected.snap")).unwrap()).collect()
+    };
+    let (create, diff) = (read("create"), read("diff"));
+    // Errors make nothing; what is refused in a diff is tried, and its rows are read back.
+    let made = create.iter().filter(|text| text.contains("CREATE")).count();
+    assert!(made + diff.len() >= 60, "{made} and {} goldens", diff.len());
+    let collection = fs_err::read_to_string(folder.join("collection_changed.snap")).unwrap();
+    let all = format!("{}{}{collection}", create.concat(), diff.concat());
+    for part in [
+        "CREATE DATABASE",
+        "CREATE NAMED COLLECTION",
+        "ALTER NAMED COLLECTION",
+        "ENGINE = S3(",
+        "ENGINE = S3Queue(",
+        "ENGINE = ReplacingMergeTree(",
+        "ENGINE = ReplicatedReplacingMergeTree(",
+        "ENGINE = Distributed(",
+        "CREATE MATERIALIZED VIEW",
+        "CREATE OR REPLACE VIEW",
+        "(metadata only)",
+        "(mutation, ",
+        "(rebuild, ",
+        "(replace)",
+        "create named collection",
+        "alter table",
+        "replace table",
+        "rebuild table",
+        "EXCHANGE TABLES",
+        "LOSES",
+    ] {
+        assert!(all.contains(part), "no golden has `{part}`");
+    }
 }

@@ -99,6 +99,46 @@ fn a_public_bucket_needs_no_keys() {
     reaches_rows(&project, &infer, "raw");
 }
 
+/// A plan without changes is remembered, and forgotten with anything that could change it.
+#[test]
+fn nothing_to_do_is_remembered_until_something_changes() {
+    let project = project();
+    events(&project.path().join("lake/other"));
+    project.run(["ddl", "infer", "s3://other/in/**.parquet", "--name", "events"]).success();
+    project.run(["migrate"]).success();
+    let check = || {
+        let outcome = project.run(["migrate", "--check", "--log-level", "debug"]);
+        (outcome.code, outcome.stderr.contains("holds=true") || outcome.stderr.contains("\"holds\":true"), outcome)
+    };
+    let (code, remembered, outcome) = check();
+    assert_eq!((code, remembered), (Some(0), false), "{outcome:?}");
+    let (code, remembered, outcome) = check();
+    assert_eq!((code, remembered), (Some(0), true), "{outcome:?}");
+    assert!(outcome.stdout.contains("Nothing to do"), "{outcome:?}");
+    // Rows are no matter of a plan; a table that somebody changed is, and so are a new file, a spec and a migration file.
+    project.run(["load"]).success();
+    let (code, _, outcome) = check();
+    assert_eq!(code, Some(0), "{outcome:?}");
+    assert!(check().1);
+    query(&project, "ALTER TABLE raw.raw_events MODIFY COMMENT 'by hand'");
+    assert_eq!(check().0, Some(1));
+    project.run(["migrate"]).success();
+    assert_eq!(check().0, Some(0));
+    let column: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    parquet_files::write(&project.path().join("lake/other/in/year=2025/part-0.parquet"), vec![("new", column)]);
+    assert_eq!(check().0, Some(1));
+    project.run(["migrate"]).success();
+    assert_eq!(check().0, Some(0));
+    assert!(check().1);
+    project.write("ddl/migrations/0001_note.sql", "CREATE TABLE raw.note (a Int8) ENGINE = MergeTree ORDER BY a;\n");
+    assert_eq!(check().0, Some(1));
+    fs_err::remove_file(project.path().join("ddl/migrations/0001_note.sql")).unwrap();
+    assert_eq!(check().0, Some(0));
+    let spec = fs_err::read_to_string(project.path().join("ddl/tables/events.yml")).unwrap();
+    project.write("ddl/tables/events.yml", &format!("{spec}comment: other\n"));
+    assert_eq!(check().0, Some(1));
+}
+
 /// A folder beside Silver in a directory lake, by its path; and every way in which `infer` says no.
 #[test]
 fn a_folder_of_the_lake_reaches_the_warehouse_and_what_is_wrong_is_named() {

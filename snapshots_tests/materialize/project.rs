@@ -218,6 +218,36 @@ fn microbatches_replace_their_interval() {
     assert_eq!(query(&project, rows), ["2024-01-01\t[0,1]", "2024-01-02\t[12,13]", "2024-01-03\t[4,5]"]);
 }
 
+/// Batches at the same time, on a table whose configuration is compared each time, and has changed in the second run.
+#[test]
+fn concurrent_batches_change_the_table_once() {
+    let project = shop();
+    project.write(
+        "models/half_days.sql",
+        "{{ config(materialized='table', event_time='at', order_by='at') }}\nselect toDateTime('2024-01-01 00:00:00', 'UTC') + number * 43200 as at, number as n from numbers(20)\n",
+    );
+    let daily = |settings: &str| {
+        let config = format!(
+            "materialized='incremental', incremental_strategy='microbatch', event_time='at', batch_size='day', begin='2024-01-01', order_by='at', concurrent_batches=true, projections=[{{'name': 'p', 'query': 'SELECT n ORDER BY n'}}], settings={{'lightweight_mutation_projection_mode': 'rebuild'{settings}}}"
+        );
+        project.write(
+            "models/daily.sql",
+            &format!("{{{{ config({config}) }}}}\nselect at, n from {{{{ ref('half_days') }}}}\n"),
+        );
+    };
+    let window = "run --threads 4 --event-time-start 2024-01-01 --event-time-end 2024-01-11 --select";
+    daily("");
+    run(&project, &format!("{window} half_days daily")).success();
+    daily(", 'min_bytes_for_wide_part': 1000");
+    let outcome = run(&project, &format!("{window} daily")).success();
+    assert_eq!(outcome.stdout.matches("1 setting changed").count(), 1, "{}", outcome.stdout);
+    assert_eq!(query(&project, "select count(), uniqExact(n) from shop.daily"), ["20\t20"]);
+    let engine = query(&project, "select engine_full from system.tables where database = 'shop' and name = 'daily'");
+    assert!(engine[0].contains("min_bytes_for_wide_part = 1000"), "{engine:?}");
+    let left = query(&project, "select name from system.tables where database = 'shop' and name like '%dbt%'");
+    assert_eq!(left, Vec::<String>::new());
+}
+
 /// Hooks run around the model and around the invocation.
 #[test]
 fn hooks_run_in_order() {

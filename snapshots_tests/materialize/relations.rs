@@ -1,7 +1,9 @@
 //! view, table, incremental, materialized view and seed, one model at a time.
 
+use std::sync::Arc;
+
 use chpipe::{
-    adapter::Adapter,
+    adapter::{Adapter, Catalog},
     materialize::{Batch, MaterializeError, Model, Outcome, Seed, load_seed, materialization},
     project::{Node, Relation},
 };
@@ -51,6 +53,45 @@ fn view_and_table_replace_each_other() {
     assert_eq!(rows(&mut adapter, "SELECT count(), any(t) FROM m_view_table.a"), ["5 x"]);
     run(&mut adapter, &view, "with q as (select 3 as n) select * from q", false).unwrap();
     assert_eq!(tables(&mut adapter, "m_view_table"), ["a View"]);
+}
+
+/// Others make and drop relations after the listing of a run was made: each node finds out, and does what it would have.
+#[test]
+fn an_outdated_listing_does_no_harm() {
+    let database = "m_listing";
+    let mut adapter = adapter(database);
+    let list = |adapter: &mut Adapter| {
+        let mut databases = adapter.databases().unwrap();
+        databases.retain(|name, _| name == database);
+        let listed = adapter.relations_in(&databases).unwrap();
+        Arc::new(Catalog::new(databases, listed))
+    };
+    let model = |name: &str, kind: &str| node(database, name, json!({"materialized": kind, "order_by": "n"}));
+    let statements = [
+        "CREATE TABLE m_listing.made (x UInt8) ENGINE = Memory",
+        "CREATE TABLE m_listing.viewed (x UInt8) ENGINE = Memory",
+        "DROP TABLE m_listing.dropped",
+    ];
+    run(&mut adapter, &model("dropped", "table"), "select 1 as n", false).unwrap();
+    let catalog = list(&mut adapter);
+    adapter.set_catalog(catalog);
+    for statement in statements {
+        adapter.execute(statement).unwrap();
+    }
+    for (name, kind) in [("made", "table"), ("viewed", "view"), ("dropped", "table")] {
+        run(&mut adapter, &model(name, kind), "select 2 as n", false).unwrap();
+        assert_eq!(rows(&mut adapter, &format!("SELECT n FROM m_listing.{name}")), ["2"]);
+    }
+    assert_eq!(tables(&mut adapter, database), ["dropped MergeTree", "made MergeTree", "viewed View"]);
+    // A statement of the project's own ends the belief at once: this one would be told to drop what is no view any more.
+    let catalog = list(&mut adapter);
+    assert!(catalog.first_look(&Relation::new(database, "viewed")).flatten().is_some());
+    assert!(catalog.first_look(&Relation::new(database, "viewed")).is_none(), "believed once");
+    adapter.set_catalog(Arc::clone(&catalog));
+    adapter.execute_of_project("SELECT 1").unwrap();
+    assert!(catalog.first_look(&Relation::new(database, "made")).is_some());
+    adapter.execute_of_project("DROP VIEW m_listing.viewed").unwrap();
+    assert!(catalog.first_look(&Relation::new(database, "dropped")).is_none());
 }
 
 /// All table-level and column-level configs arrive in the DDL.
@@ -131,6 +172,27 @@ fn incremental_strategies_meet_existing_rows() {
         assert_eq!(rows(&mut adapter, &query), ["2 B", "3 C"], "{config}");
     }
     assert_eq!(tables(&mut adapter, "m_incremental").len(), 7, "nothing is left behind");
+}
+
+/// What the configuration no longer has goes from the table too.
+#[test]
+fn configs_that_are_gone_are_taken_back() {
+    let mut adapter = adapter("m_taken_back");
+    let base = json!({"materialized": "incremental", "incremental_strategy": "append", "order_by": "id"});
+    let mut full = base.clone();
+    full["settings"] = json!({"min_bytes_for_wide_part": 1000});
+    full["ttl"] = json!("toDate(id) + INTERVAL 90 YEAR");
+    full["indexes"] = json!([{"name": "i", "definition": "id TYPE minmax GRANULARITY 1"}]);
+    full["projections"] = json!([{"name": "p", "query": "SELECT id ORDER BY id"}]);
+    let query = "select toInt32(1) as id";
+    run(&mut adapter, &node("m_taken_back", "t", full), query, false).unwrap();
+    let outcome = run(&mut adapter, &node("m_taken_back", "t", base.clone()), query, false).unwrap();
+    assert_eq!(outcome.notes, ["1 setting reset", "indexes changed", "projections changed", "ttl changed"]);
+    let ddl = rows(&mut adapter, "SELECT create_table_query FROM system.tables WHERE database = 'm_taken_back'");
+    let plain =
+        "CREATE TABLE m_taken_back.t (`id` Int32) ENGINE = MergeTree ORDER BY id SETTINGS index_granularity = 8192";
+    assert_eq!(ddl, [plain]);
+    assert_eq!(run(&mut adapter, &node("m_taken_back", "t", base), query, false).unwrap().notes, [""; 0]);
 }
 
 /// `on_schema_change` holds for every strategy, append included.

@@ -281,3 +281,41 @@ fn a_repeated_insert_adds_nothing() {
     assert_eq!(query(&project, "select count() from shop.doubled"), ["30"], "without a window the proxy is to blame");
     assert!(doubled.load(Ordering::Relaxed) >= 2);
 }
+
+/// Requests without a session share connections, one after another; nothing of a request is there in the next.
+#[test]
+fn a_request_without_a_session_leaves_nothing() {
+    let project = shop();
+    let served = Served::start(&project);
+    let ask = |parameters: &str, sql: &str| {
+        let mut server = TcpStream::connect(&served.address).unwrap();
+        let (user, key) = (&served.user, &served.password);
+        let head = format!("x-clickhouse-user: {user}\r\nx-clickhouse-key: {key}\r\ncontent-length: {}", sql.len());
+        write!(server, "POST /?{parameters} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n{head}\r\n\r\n{sql}").unwrap();
+        let mut answer = String::new();
+        server.read_to_string(&mut answer).unwrap();
+        answer.split_once("\r\n\r\n").unwrap().1.trim_end().to_owned()
+    };
+    let state = "SELECT getSetting('max_block_size'), getSetting('max_threads') > 100, getSetting('readonly'), \
+                 currentDatabase(), (SELECT count() FROM system.tables WHERE is_temporary)";
+    let as_new = ask("", state);
+    assert!(as_new.ends_with("\t0\t0\tdefault\t0"), "{as_new}");
+    for (parameters, sql) in [
+        ("max_block_size=7&max_threads=101", "SELECT getSetting('max_block_size')"),
+        ("max_block_size=7", "SELECT no_such_column"),
+        ("max_threads=101", "SET max_block_size = 7"),
+        ("max_block_size=8", "SELECT 1 SETTINGS max_threads = 102"),
+        ("max_block_size=many", "SELECT 1"),
+        ("readonly=1", "SELECT 1"),
+        ("compatibility=19.1", "SELECT 1"),
+        ("database=system", "SELECT count() FROM one"),
+        ("", "USE system"),
+        ("", "CREATE TEMPORARY TABLE t (x UInt8)"),
+        ("", "CREATE OR REPLACE TEMPORARY TABLE t (x UInt8) ENGINE = Memory"),
+    ] {
+        let answer = ask(parameters, sql);
+        assert_eq!(ask("", state), as_new, "after {parameters} {sql}: {answer}");
+    }
+    assert_eq!(ask("max_block_size=7", "SELECT getSetting('max_block_size')"), "7");
+    assert_eq!(ask("max_block_size=9", "SELECT getSetting('max_block_size')"), "9");
+}

@@ -9,6 +9,7 @@ use crate::{
         Context, ExitStatus,
         datasets::{self, DatasetFiles},
         lake_run,
+        plan_memory::PlanMemory,
         warehouse::{self, SILVER_COLLECTION, Warehouse},
     },
     config::Secret,
@@ -33,15 +34,26 @@ pub(super) fn migrate(args: &MigrateArgs, context: &Context) -> Result<ExitStatu
         None => {}
     }
     let project = Project::read(context, args.queue || queue_mode(context))?;
-    let warehouse = warehouse::open(context)?;
     if args.dry_run || args.check || args.out.is_some() {
+        // A plan file names the state of the tables, so it is always made from them.
+        let memory = PlanMemory::of(&context.settings, &project.files, project.queue).filter(|_| args.out.is_none());
+        if let Some(plan) = memory.as_ref().and_then(PlanMemory::recall) {
+            show(&plan, args.format, &context.printer);
+            return Ok(ExitStatus::Success);
+        }
+        let warehouse = warehouse::open(context)?;
+        let metadata = memory.as_ref().and_then(PlanMemory::metadata);
         let (plan, _) = project.whole_plan(&warehouse, &args.allow_destructive)?;
+        if let Some(memory) = memory {
+            memory.remember(&plan, metadata);
+        }
         show(&plan, args.format, &context.printer);
         if let Some(path) = &args.out {
             write_plan(&plan, path)?;
         }
         return Ok(if args.check && !plan.is_empty() { ExitStatus::Failure } else { ExitStatus::Success });
     }
+    let warehouse = warehouse::open(context)?;
     let migrator = project.migrator(&warehouse)?;
     let progress = Progress { printer: &context.printer };
     let lock = migrator.lock("migrate", &progress)?;

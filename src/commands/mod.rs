@@ -27,6 +27,7 @@ mod ls;
 mod metrics;
 mod migrate;
 mod parse;
+mod plan_memory;
 mod query;
 mod results;
 mod retry;

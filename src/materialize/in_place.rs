@@ -84,10 +84,13 @@ fn is_as_configured(model: &Model<'_>, existing: &RelationInfo, adapter: &Adapte
         expected.push(format!("PARTITIONBY{partition}"));
     }
     expected.extend(config.list("ttl").into_iter().map(|ttl| format!("TTL{ttl}")));
+    let settings = table_spec::table_settings(config, config.engine(), adapter.options());
+    let (_, _, live_settings) = split_engine(&existing.engine_full);
+    let live = Layout { settings: live_settings, ..Layout::default() };
+    let is_wanted = |name: &str| settings.iter().any(|setting| setting.split(" = ").next() == Some(name));
+    let none_to_reset = unwanted(&live, is_wanted).next().is_none();
     expected.extend(
-        table_spec::table_settings(config, config.engine(), adapter.options())
-            .into_iter()
-            .filter(|setting| !FIXED_SETTINGS.iter().any(|fixed| setting.starts_with(fixed))),
+        settings.iter().filter(|setting| !FIXED_SETTINGS.iter().any(|fixed| setting.starts_with(fixed))).cloned(),
     );
     let indexes = table_spec::indexes(config)?;
     let projections = table_spec::projections(config)?;
@@ -98,7 +101,8 @@ fn is_as_configured(model: &Model<'_>, existing: &RelationInfo, adapter: &Adapte
             expected.push(format!("CODEC({codec})"));
         }
     }
-    let none_left = (!config.partition_by().is_empty() || existing.partition_key.is_empty())
+    let none_left = none_to_reset
+        && (!config.partition_by().is_empty() || existing.partition_key.is_empty())
         && (config.get("ttl").is_some() || !existing.engine_full.contains(" TTL "))
         && indexes.len() == existing.create_query.matches("INDEX ").count()
         && projections.len() == existing.create_query.matches("PROJECTION ").count()
@@ -120,7 +124,9 @@ fn wanted_layout(
 ) -> Result<Layout, MaterializeError> {
     let columns: Vec<ColumnInfo> =
         adapter.columns(&existing.relation)?.into_iter().filter(ColumnInfo::is_insertable).collect();
-    let probe = build::temporary_relation(model.relation, model.invocation, "layout");
+    // Batches of one model may look at the same time.
+    let batch = model.batch.map(|batch| batch.name.as_str()).unwrap_or_default();
+    let probe = build::temporary_relation(model.relation, model.invocation, &format!("layout{batch}"));
     adapter.drop_relation(&probe)?;
     let spec = TableSpec::new(model.source(), &columns, adapter.options())?;
     build::create_table(adapter, &probe, &spec)?;
@@ -193,10 +199,10 @@ fn split_engine(full: &str) -> (String, String, BTreeMap<String, String>) {
     (engine, ttl, settings)
 }
 
-/// The commands of up to four ALTERs: settings and a TTL take what follows a comma for more of themselves, and an index that
+/// The commands of up to five ALTERs: settings and a TTL take what follows a comma for more of themselves, and an index that
 /// is added together with a changed codec of its column is lost.
-fn alters(live: &Layout, wanted: &Layout, notes: &mut Vec<String>) -> [Vec<String>; 4] {
-    let mut settings = Vec::new();
+fn alters(live: &Layout, wanted: &Layout, notes: &mut Vec<String>) -> [Vec<String>; 5] {
+    let (mut settings, mut resets) = (Vec::new(), Vec::new());
     let mut ttl = Vec::new();
     let mut commands = Vec::new();
     let changed: Vec<String> = wanted
@@ -208,6 +214,11 @@ fn alters(live: &Layout, wanted: &Layout, notes: &mut Vec<String>) -> [Vec<Strin
     if !changed.is_empty() {
         notes.push(format!("{} changed", count(changed.len(), "setting")));
         settings.push(format!("MODIFY SETTING {}", changed.join(", ")));
+    }
+    let gone: Vec<&str> = unwanted(live, |name| wanted.settings.contains_key(name)).collect();
+    if !gone.is_empty() {
+        notes.push(format!("{} reset", count(gone.len(), "setting")));
+        resets.push(format!("RESET SETTING {}", gone.join(", ")));
     }
     let indexes = element_commands("INDEX", &live.indexes, &wanted.indexes, |definition| definition.to_owned());
     if !indexes.is_empty() {
@@ -240,7 +251,12 @@ fn alters(live: &Layout, wanted: &Layout, notes: &mut Vec<String>) -> [Vec<Strin
         notes.push("ttl changed".to_owned());
         ttl.push(if wanted.ttl.is_empty() { "REMOVE TTL".to_owned() } else { format!("MODIFY TTL {}", wanted.ttl) });
     }
-    [settings, codecs, commands, ttl]
+    [settings, resets, codecs, commands, ttl]
+}
+
+/// Settings of the live table that nobody asks for.
+fn unwanted<'l>(live: &'l Layout, is_wanted: impl Fn(&str) -> bool + 'l) -> impl Iterator<Item = &'l str> {
+    live.settings.keys().map(String::as_str).filter(move |name| !FIXED_SETTINGS.contains(name) && !is_wanted(name))
 }
 
 /// Drops what is gone or different, adds what is new or different, and builds it for the rows that are there.
@@ -288,6 +304,7 @@ mod tests {
         assert_eq!(
             alters(&live, &wanted, &mut notes),
             [
+                Vec::new(),
                 Vec::new(),
                 Vec::new(),
                 vec![

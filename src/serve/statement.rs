@@ -175,8 +175,9 @@ impl Text {
 
     /// Whether a session is as new after this statement: it sets nothing, uses no database, makes nothing temporary.
     fn leaves_nothing(&self, asked: &Asked) -> bool {
-        // What these change cannot be put back by a SET.
-        if asked.options.settings.iter().any(|(name, _)| matches!(name.as_str(), "readonly" | "allow_ddl")) {
+        // What these change cannot be put back by a SET of theirs.
+        let lasting = ["readonly", "allow_ddl", "compatibility", "profile"];
+        if asked.options.settings.iter().any(|(name, _)| lasting.contains(&name.as_str())) {
             return false;
         }
         match Statement::read(&self.sql).kind {

@@ -210,15 +210,15 @@ impl NodeWorker<'_> {
         };
         let mut outcomes: Vec<Option<Result<Outcome, Failure>>> = (0..total).map(|_| None).collect();
         let mut next = 0;
-        if is_new && total > 0 {
-            // The first one makes the table that the others need.
+        let concurrent = node.config.bool("concurrent_batches") == Some(true);
+        if (is_new || concurrent) && total > 0 {
+            // The first one makes the table that the others need, or changes it as the configuration has changed.
             outcomes[0] = Some(run(0, running.warehouse));
             next = 1;
-            if matches!(&outcomes[0], Some(Err(_))) {
+            if is_new && matches!(&outcomes[0], Some(Err(_))) {
                 next = total;
             }
         }
-        let concurrent = node.config.bool("concurrent_batches") == Some(true);
         if concurrent && next < total {
             self.run_concurrently(&run, next, &mut outcomes);
         } else {
