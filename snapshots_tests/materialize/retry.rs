@@ -41,6 +41,8 @@ fn commands_without_a_graph_can_be_retried() {
         .file("macros/picky.sql", "{% macro picky(word) %}{% if var('picky', true) %}{{ exceptions.raise_compiler_error('no') }}{% endif %}{{ print('heard ' ~ word) }}{% endmacro %}\n");
     let calm = "--vars {\"picky\":false}";
     assert_eq!(run(&project, "compile").code, Some(2));
+    let messages = artifact(&project, "run_results.json")["results"].to_string();
+    assert!(messages.contains("Compilation Error in model picky"), "{messages}");
     run(&project, &format!("retry {calm}")).success();
     let results = results(&project);
     assert_eq!(results, [("model.shop.picky".to_owned(), "success".to_owned())]);

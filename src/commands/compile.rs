@@ -105,6 +105,9 @@ pub(super) fn compile_and_write(
             let failed = found.is_none() && has_sql(workspace, &node.unique_id);
             let status = if failed { NodeStatus::Error } else { NodeStatus::Success };
             let mut result = NodeResult::new(&node.unique_id, status);
+            // What failed fails again with the same error, without being tried.
+            let error = failed.then(|| compiler.compile(&node.unique_id, None).err()).flatten();
+            result.message = error.map(|error| error.to_string());
             result.compiled_code = found.map(|compiled| compiled.code.clone());
             result.compiled_path = found.and_then(|compiled| compiled.compiled_path.clone());
             result.relation_name = node.relation_name.clone();
