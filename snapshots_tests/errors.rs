@@ -4,6 +4,8 @@
 
 use std::path::Path;
 
+use chpipe::config::EngineSettings;
+
 use crate::harness::{Project, repository};
 
 /// The project that a case breaks.
@@ -66,9 +68,10 @@ fn transcript(case: &Path) -> String {
         let (name, value) = line.split_once('=').unwrap();
         project = project.env(name, value);
     }
-    // A profile in the home folder of whoever runs the tests must not count.
+    // A profile in the home folder of whoever runs the tests must not count; the libchdb in its cache must.
     let home = project.path().join("home").display().to_string();
-    let project = project.env("HOME", home);
+    let cache = EngineSettings::from_environment().cache_dir().display().to_string();
+    let project = project.env("HOME", home).env("CHPIPE_CACHE_DIR", cache);
     let command = read("command");
     let arguments: Vec<&str> = if command.is_empty() { vec!["parse"] } else { command.split_whitespace().collect() };
     without_times(&project.run(arguments).transcript())
