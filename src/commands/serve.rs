@@ -8,13 +8,17 @@ use crate::{
     cli::ServeArgs,
     commands::{Context, ExitStatus, warehouse},
     config::{Connection, Settings, Target},
-    engine::{EngineError, note_path, open_directory},
+    engine::{EngineError, OpenOptions, note_path, open_directory},
     interrupt::interrupted,
     lake::LocalS3Options,
     serve::{Credentials, ServeOptions, Server},
 };
 
 const POLL: Duration = Duration::from_millis(50);
+
+/// The files of a dropped table go a while after the run that rebuilt it, not beside its next statements. A server of
+/// ClickHouse keeps them for eight minutes.
+const KEEP_DROPPED: Duration = Duration::from_secs(10);
 
 /// Serves until SIGINT or SIGTERM; running statements are cancelled then.
 pub(super) fn serve(args: &ServeArgs, context: &Context) -> Result<ExitStatus, Error> {
@@ -37,7 +41,8 @@ pub(super) fn serve(args: &ServeArgs, context: &Context) -> Result<ExitStatus, E
         ..LocalS3Options::default()
     };
     let silver = warehouse::silver_access(context, s3)?;
-    let engine = open_directory(path, &warehouse::open_options(context, &silver)?)?;
+    let options = OpenOptions { keep_dropped: KEEP_DROPPED, ..warehouse::open_options(context, &silver)? };
+    let engine = open_directory(path, &options)?;
     let credentials = credentials(settings, &target);
     let user = credentials.user.clone();
     let address = (host, args.port.unwrap_or(settings.serve.port)).into();

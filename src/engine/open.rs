@@ -25,12 +25,19 @@ pub struct OpenOptions {
     pub named_collections: Vec<(String, BucketAccess)>,
     /// How long to wait for a directory that another process holds.
     pub lock_timeout: Duration,
+    /// How long the embedded engine keeps the files of a dropped table, in whole seconds.
+    pub keep_dropped: Duration,
 }
 
 impl OpenOptions {
     /// The options of these settings, without named collections.
     pub fn new(settings: &Settings) -> Self {
-        Self { engine: settings.engine.clone(), named_collections: Vec::new(), lock_timeout: settings.lock_timeout }
+        Self {
+            engine: settings.engine.clone(),
+            named_collections: Vec::new(),
+            lock_timeout: settings.lock_timeout,
+            keep_dropped: Duration::ZERO,
+        }
     }
 
     /// Adds a named collection.
@@ -87,7 +94,7 @@ fn open_or<T>(
         .and_then(|path| fs_err::create_dir_all(&path).map(|()| path))
         .and_then(|path| fs_err::canonicalize(&path))
         .map_err(|error| EngineError::Open { path: path.to_owned(), reason: error.to_string() })?;
-    let xml = configuration(&options.named_collections, options.engine.zookeeper.as_deref())
+    let xml = configuration(&options.named_collections, options.engine.zookeeper.as_deref(), options.keep_dropped)
         .map_err(|reason| EngineError::Open { path: absolute.clone(), reason })?;
     static OPENING: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
     let _one_at_a_time = OPENING.lock();
@@ -106,10 +113,16 @@ fn open_or<T>(
 
 /// ClickHouse's configuration file: the named collections, and a ZooKeeper where there is one. Without `<path>`: it
 /// would win over the argument.
-fn configuration(collections: &[(String, BucketAccess)], zookeeper: Option<&str>) -> Result<String, String> {
+fn configuration(
+    collections: &[(String, BucketAccess)],
+    zookeeper: Option<&str>,
+    keep_dropped: Duration,
+) -> Result<String, String> {
     let mut xml = String::from("<clickhouse>\n");
-    // A dropped table frees its space at once: a process that rebuilds tables and ends would pile up their old versions.
-    xml.push_str("<database_atomic_delay_before_drop_table_sec>0</database_atomic_delay_before_drop_table_sec>\n");
+    // By default a dropped table frees its space at once: a process that rebuilds tables and ends would pile up their old
+    // versions.
+    let delay = "database_atomic_delay_before_drop_table_sec";
+    _ = writeln!(xml, "<{delay}>{}</{delay}>", keep_dropped.as_secs());
     if !collections.is_empty() {
         xml.push_str("<named_collections>\n");
         for (name, access) in collections {
@@ -168,7 +181,7 @@ mod tests {
             region: None,
             no_sign_request: false,
         };
-        let xml = configuration(&[("silver".into(), access)], Some("keeper:2181")).unwrap();
+        let xml = configuration(&[("silver".into(), access)], Some("keeper:2181"), Duration::ZERO).unwrap();
         assert!(xml.contains("<silver><url>http://127.0.0.1:9000/silver/</url><access_key_id>a&lt;b</access_key_id>"));
         assert!(xml.contains("<secret_access_key>c&amp;d</secret_access_key></silver>"));
         assert!(xml.contains("<node><host>keeper</host><port>2181</port></node>"));

@@ -78,6 +78,7 @@ fn shared_options() -> OpenOptions {
         engine: EngineSettings::from_environment(),
         named_collections: Vec::new(),
         lock_timeout: Duration::ZERO,
+        keep_dropped: Duration::ZERO,
     }
 }
 
