@@ -146,6 +146,22 @@ fn rows_of_a_queue_are_neither_missed_nor_doubled() {
         }
         assert_eq!(rows, [expected.as_str()], "{table}");
     }
+    // A deployment that dies while the queue is detached leaves a note, by which whatever runs next attaches it.
+    #[cfg(debug_assertions)]
+    for statement in (9..200).step_by(4) {
+        let mut dying = project.command();
+        dying.args(["run", "--full-refresh", "--select", "shared", "into_shared"]);
+        let ended = dying.env("CHPIPE_DEBUG_DIE_AT", statement.to_string()).output().unwrap().status;
+        project.run(["run", "--select", "direct_target"]).success();
+        let attached = "select count() from system.tables where database = 'external' and name = 'incoming'";
+        assert_eq!(query(&project, attached), ["1"], "statement {statement}");
+        if ended.success() {
+            assert!(statement > 25, "it had only {statement} statements to die in");
+            break;
+        }
+    }
+    project.run(["run", "--full-refresh", "--select", "shared", "into_shared"]).success();
+    assert_eq!(query(&project, "select count(), uniqExact(id) from external.shared"), [expected.as_str()]);
     let left = "select name from system.tables where name like '%\\_\\_dbt\\_%'";
     assert_eq!(query(&project, left), Vec::<String>::new());
 }
