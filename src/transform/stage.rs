@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, TryFutureExt as _, TryStreamExt as _, stream};
 use indexmap::IndexMap;
 use serde::Serialize;
 use serde_json::{json, value::RawValue};
@@ -30,6 +30,9 @@ use crate::{
 
 /// Pages of one batch that are asked for ahead.
 const PAGES_AHEAD: usize = 8;
+
+/// Endpoints that are listed at once: over S3 a listing is one request after the other.
+const LISTINGS: usize = 4;
 
 /// What to transform and how.
 #[derive(Debug, Clone)]
@@ -157,11 +160,11 @@ impl Transform {
     /// The lake cannot be listed.
     pub async fn plan(&self) -> Result<Plan, TransformError> {
         let mut plan = Plan { batches: Vec::new(), skipped: IndexMap::new(), quarantined: HashSet::new() };
-        for endpoint in self.shapes.keys() {
-            let (mut found, done) = futures::try_join!(self.bronze_batches(endpoint), self.silver_batches(endpoint))?;
-            if !found.is_empty() {
-                plan.quarantined.extend(self.lake.silver.list_keys(&quarantine_prefix(endpoint)).await?);
-            }
+        let mut listings = stream::iter(self.shapes.keys())
+            .map(|endpoint| self.listed(endpoint).map_ok(move |listed| (endpoint, listed)))
+            .buffered(LISTINGS);
+        while let Some((endpoint, (mut found, done, quarantined))) = listings.try_next().await? {
+            plan.quarantined.extend(quarantined);
             self.select(&mut found);
             let before = found.len();
             if !self.options.force {
@@ -333,6 +336,16 @@ impl Transform {
             drift: table.drift,
             elapsed: started.elapsed(),
         }))
+    }
+
+    /// What the lake has of an endpoint: its batches in Bronze, those that Silver has, the keys of its quarantine.
+    async fn listed(
+        &self,
+        endpoint: &str,
+    ) -> Result<(Vec<BronzeBatch>, HashSet<(Partition, BatchId)>, Vec<String>), TransformError> {
+        let quarantine =
+            async { Ok::<_, TransformError>(self.lake.silver.list_keys(&quarantine_prefix(endpoint)).await?) };
+        futures::try_join!(self.bronze_batches(endpoint), self.silver_batches(endpoint), quarantine)
     }
 
     /// The batches of an endpoint that have at least their first page, by partition and batch_id.
