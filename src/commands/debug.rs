@@ -5,8 +5,9 @@ use serde_json::Value;
 use crate::{
     Error,
     cli::DebugArgs,
-    commands::{Context, ExitStatus},
+    commands::{Context, ExitStatus, warehouse},
     config::{Connection, Target},
+    engine::QueryOptions,
     project::{DBT_VERSION, Project},
 };
 
@@ -47,7 +48,23 @@ pub(super) fn debug(args: &DebugArgs, context: &Context) -> Result<ExitStatus, E
         }
     }
     printer.line(&format!("Connection:\n{}", connection(&target)));
+    match connect(context) {
+        Ok(()) => printer.line("  Connection test: [OK connection ok]"),
+        Err(error) => {
+            fine = false;
+            printer.line("  Connection test: [ERROR]");
+            crate::diagnostic::report(&error, printer);
+        }
+    }
     Ok(if fine { ExitStatus::Success } else { ExitStatus::Failure })
+}
+
+/// Asks the warehouse something, as every other command will.
+fn connect(context: &Context) -> Result<(), Error> {
+    let warehouse = warehouse::open(context)?;
+    let mut session = warehouse.engine.connect()?;
+    session.query("SELECT 1", &QueryOptions::default())?;
+    Ok(())
 }
 
 /// The connection's keys, as dbt lists them; the password is not among them.
