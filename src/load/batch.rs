@@ -217,6 +217,7 @@ impl Loader {
                 report.objects += objects.len() as u64;
                 report.rows += rows;
                 report.bytes += objects.iter().map(|object| object.bytes).sum::<u64>();
+                tracing::info!(dataset, objects = objects.len(), rows, query_id, "objects loaded");
                 progress.loaded(dataset, objects.len() as u64, rows);
                 Ok(())
             }

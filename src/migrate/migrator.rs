@@ -426,7 +426,10 @@ impl Migrator {
 
     fn step(&self, session: &mut dyn Session, step: &Step, migration: &str, lock: &Lock) -> Result<(), MigrateError> {
         match step {
-            Step::Sql(sql) => _ = session.execute(sql, &alter_options(sql))?,
+            Step::Sql(sql) => {
+                let summary = session.execute(sql, &alter_options(sql))?;
+                tracing::info!(migration, query_id = summary.query_id, "statement");
+            }
             Step::Collection { name, sql } => {
                 let secrets = self.secrets.get(name).map(Vec::as_slice).unwrap_or_default();
                 session
