@@ -156,11 +156,8 @@ impl Target {
         let Some(file) = find_profiles(settings)? else { return Ok(Self::embedded(settings)) };
         let text = fs_err::read_to_string(&file).map_err(|source| ConfigError::Io { path: file.clone(), source })?;
         let tree = Yaml::parse(&text, &file).map_err(|error| ConfigError::Profile {
-            reason: match &error {
-                crate::project::ProjectError::Yaml { reason, .. } => reason.clone(),
-                other => other.to_string(),
-            },
-            location: error.location(),
+            reason: error.reason,
+            location: Some(error.location),
             hint: None,
         })?;
         let profiles = Profiles { path: &file, tree: &tree, settings };

@@ -7,7 +7,12 @@ use indexmap::IndexMap;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::{Plan, hooks, lines::NodeName, node::NodeWorker, skips_nodes, with_worker};
+use super::{
+    Plan, hooks,
+    lines::NodeName,
+    node::{NodeWorker, timing},
+    skips_nodes, with_worker,
+};
 use crate::{
     Error,
     adapter::{Adapter, AdapterError, ColumnInfo, NodeWarehouse},
@@ -65,16 +70,17 @@ pub(in crate::commands) fn freshness(
             let with_hooks = runs_hooks(worker.workspace);
             let mut hooked = if with_hooks { hooks::run(worker, "on-run-start", &[])? } else { Vec::new() };
             let begins_well = !hooked.iter().any(|result| result.status.is_failure());
+            let mut told = hooked.clone();
             let checker = Checker { nodes: worker, checked: Mutex::default() };
             if begins_well || !skips_nodes(worker.workspace) {
                 let waits: IndexMap<String, Vec<String>> = ids.iter().map(|id| (id.clone(), Vec::new())).collect();
-                schedule::run(&waits, ScheduleOptions { threads, fail_fast: false }, &checker);
+                told.extend(schedule::run(&waits, ScheduleOptions { threads, fail_fast: false }, &checker));
             }
             if interrupted() {
                 return Err(Error::Interrupted);
             }
             if with_hooks {
-                let ended = hooks::run(worker, "on-run-end", &hooked)?;
+                let ended = hooks::run(worker, "on-run-end", &told)?;
                 hooked.extend(ended);
             }
             let checked = checker.checked.into_inner();
@@ -111,7 +117,7 @@ impl Worker for Checker<'_> {
         let Some(source) = self.nodes.workspace.manifest.sources.get(id) else { return result };
         let name = NodeName::of_source(source);
         self.nodes.lines.start(&name, position);
-        let began = Instant::now();
+        let (began, began_at) = (Instant::now(), Utc::now());
         let age = match state {
             Ok(warehouse) => {
                 self.nodes.begin(warehouse, id);
@@ -129,9 +135,15 @@ impl Worker for Checker<'_> {
         if let Err(reason) = &age {
             self.nodes.lines.note(&format!("  {reason}"));
         }
-        if matches!(status, "error" | "runtime error") {
-            result.status = NodeStatus::Error;
-        }
+        result.status = match status {
+            "pass" => NodeStatus::Pass,
+            "warn" => NodeStatus::Warn,
+            _ => NodeStatus::Error,
+        };
+        result.timing = vec![timing("compile", began_at), timing("execute", began_at)];
+        result.execution_time = seconds;
+        result.thread = position.thread;
+        result.message = age.as_ref().err().cloned();
         self.checked.lock().push(Checked { source, age, status, seconds, thread: position.thread });
         result
     }

@@ -125,7 +125,7 @@ impl Prepared {
         Relation::new(&self.state_database, format!("invocation_{mark}"))
     }
 
-    /// Creates the databases of the selected nodes and finds what earlier invocations left in them.
+    /// Creates the databases of the selected nodes, where the plan says so, and finds what earlier invocations left in them.
     pub(super) fn schemas(&mut self, workspace: &Workspace, ids: &[String], plan: &Plan<'_>) -> Result<(), Error> {
         let mut wanted: BTreeSet<&str> = BTreeSet::new();
         let mut of_shards: BTreeSet<String> = BTreeSet::new();
@@ -145,7 +145,10 @@ impl Prepared {
         }
         let mut adapter = self.main.adapter();
         let mut databases = adapter.databases()?;
-        let missing: Vec<&str> = wanted.iter().copied().filter(|schema| !databases.contains_key(*schema)).collect();
+        let mut missing: Vec<&str> = wanted.iter().copied().filter(|schema| !databases.contains_key(*schema)).collect();
+        if !plan.makes_schemas {
+            missing.clear();
+        }
         for schema in &missing {
             adapter.create_schema(schema)?;
         }
