@@ -51,6 +51,10 @@ impl MaterializeError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Adapter(error) => error.hint(),
+            // Columns that are gone, and other types, are what that one does not follow.
+            Self::SchemaChange { key, value, .. } if value == "append_new_columns" => {
+                Some(format!("set `{key}` to `sync_all_columns`, or rebuild with --full-refresh"))
+            }
             Self::SchemaChange { key, .. } => Some(format!(
                 "set `{key}` to `append_new_columns` or `sync_all_columns`, or rebuild with --full-refresh"
             )),
