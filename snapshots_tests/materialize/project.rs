@@ -126,6 +126,34 @@ fn a_failing_model_names_what_clickhouse_said() {
     assert!(retried.stdout.contains("Done. PASS=3 "), "{}", retried.stdout);
 }
 
+/// What is wrong with a configuration or a seed is said where it is.
+#[test]
+fn mistakes_are_named() {
+    let project = shop()
+        .file("models/tabel.sql", "{{ config(materialized='tabel') }}\nselect 1 as id\n")
+        .file("models/hooked.sql", "{{ config(pre_hook=\"select throwIf(1)\") }}\nselect 1 as id\n")
+        .file(
+            "models/keyed.sql",
+            "{{ config(materialized='incremental', unique_key='nope', incremental_strategy='delete_insert') }}\nselect 1 as id\n",
+        )
+        .file("seeds/typed.csv", "id,v\n1,\"a\nb\"\nx,c\n")
+        .file("seeds/typed.yml", "seeds: [{name: typed, config: {column_types: {id: Int32}}}]\n");
+    run(&project, "run --select keyed").success();
+    let outcome = run(&project, "build --select tabel hooked keyed typed");
+    assert_eq!(outcome.code, Some(1));
+    for part in [
+        "there is no materialization `tabel`",
+        "hint: there are view, table, incremental",
+        "in the hook: select throwIf(1)",
+        "`unique_key`: the query has no column `nope`; it has id",
+        "line 4: `id` is `x`, which is no Int32",
+    ] {
+        assert!(outcome.stdout.contains(part), "`{part}` is not in\n{}", outcome.stdout);
+    }
+    let left = "select name from system.tables where name like '%\\_\\_dbt\\_%'";
+    assert_eq!(query(&project, left), Vec::<String>::new());
+}
+
 /// Test configs: severity, thresholds, where, limit, stored failures.
 #[test]
 fn test_configs_decide_the_verdict() {

@@ -58,6 +58,11 @@ impl MaterializeError {
             Self::SchemaChange { key, .. } => Some(format!(
                 "set `{key}` to `append_new_columns` or `sync_all_columns`, or rebuild with --full-refresh"
             )),
+            Self::UnknownMaterialization { .. } => Some(
+                "there are view, table, incremental, ephemeral, materialized_view, dictionary, distributed_table, \
+                 distributed_incremental, s3 and s3queue, and those of the project's `{% materialization %}` blocks"
+                    .to_owned(),
+            ),
             Self::NeedsRebuild { .. } => Some("rebuild it with --full-refresh, or take the change back".to_owned()),
             Self::Busy { .. } => Some("wait for that invocation, or end it".to_owned()),
             _ => None,
