@@ -24,6 +24,7 @@ mod infer;
 mod lake;
 mod materialize;
 mod parquet_files;
+mod plans;
 mod queue;
 mod render;
 mod replay;

@@ -186,4 +186,22 @@ fn settings_failures_and_reloads() {
     project.run(["load", "--reload", &key(2024, 1)]).success();
     let rows = "SELECT countIf(round = 1), countIf(round = 2) FROM raw.raw_events FINAL";
     assert_eq!(query(&project, rows), "3\t20");
+
+    // A value that the spec's type does not hold is no other value in the table, it is a failed file.
+    project.write("ddl/tables/events.yml", &format!("{}columns: {{extra: {{type: Int8}}}}\n", spec(1)));
+    let small = |round: u32, extra: i64| {
+        let text = Arc::new(StringArray::from(vec!["a"])) as ArrayRef;
+        let number = |value| Arc::new(Int64Array::from(vec![value])) as ArrayRef;
+        let columns = vec![("id", number(1)), ("name", text), ("extra", number(extra))];
+        parquet_files::write(&path(&project, &key(2024, round)), columns);
+    };
+    small(3, 100);
+    project.run(["migrate"]).success();
+    project.run(FOLLOW).success();
+    small(4, 1000);
+    let outcome = project.run(FOLLOW);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.stderr.contains("column extra of the files has a value that is no Int8"), "{outcome:?}");
+    let extras = "SELECT round, sum(extra) FROM raw.raw_events FINAL WHERE round > 2 GROUP BY round";
+    assert_eq!(query(&project, extras), "3\t100");
 }

@@ -235,6 +235,15 @@ fn a_type_change_fails_its_batch_alone() {
         outcome.stderr
     );
     assert!(silver(&project).exists());
+    // Bronze keeps it for ever; it fails no run any more that begins with a newer batch in its place.
+    put(&project, "20240101T000001".parse().unwrap(), 1, 2, &body(2, 0, 3, &[race(&["c", "a"])]));
+    let outcome = project.run(["transform"]).success();
+    assert!(
+        outcome.stderr.contains("2 batches of `pitstops` are incomplete or cannot be read; newer ones"),
+        "{outcome:?}"
+    );
+    assert!(outcome.stderr.contains("batch failed"), "{outcome:?}");
+    assert_eq!(project.run(["transform", "--all"]).code, Some(1));
 }
 
 /// A page whose envelope is another's is not taken for data.

@@ -387,4 +387,12 @@ fn a_backfill_goes_season_by_season() {
     let loaded = free.run(["query", "--format", "TSV", sql]).success().stdout;
     let expected: String = (1957..=1959).map(|season| format!("{season}\t{}\n", rounds(season))).collect();
     assert_eq!(loaded, expected);
+    // One endpoint alone, static or not: the parts of the others are passed over.
+    for (endpoint, part, other) in [
+        ("constructors", "season 1957: in the warehouse", "static"),
+        ("seasons", "static endpoints: in", "season 1957"),
+    ] {
+        let outcome = free.run(["backfill", "--season", "1957", "--endpoint", endpoint]).success();
+        assert!(outcome.stdout.contains(part) && !outcome.stdout.contains(other), "{outcome:?}");
+    }
 }

@@ -67,15 +67,19 @@ fn a_run_that_follows_dead_ones_is_whole() {
     for (name, strategy) in [
         ("replaced", "incremental_strategy='delete_insert', unique_key='id'"),
         ("rewritten", "incremental_strategy='legacy', unique_key='id'"),
+        ("spread", "materialized='distributed_incremental', incremental_strategy='delete_insert', unique_key='id'"),
     ] {
+        let materialized = if name == "spread" { "" } else { "materialized='incremental', " };
         project.write(
             &format!("models/{name}.sql"),
-            &format!("{{{{ config(materialized='incremental', {strategy}) }}}}\n{{{{ newest() }}}}\n"),
+            &format!("{{{{ config({materialized}{strategy}) }}}}\n{{{{ newest() }}}}\n"),
         );
         let newest = "select * from {{ source('killed', 'src') }} order by round desc limit 1 by id";
         project.write(&format!("tests/{name}.sql"), &equal(&format!("select * from {{{{ ref('{name}') }}}}"), newest));
     }
-    project.write("models/appended.sql", "{{ config(materialized='incremental', incremental_strategy='append', partition_by='round % 2') }}\nselect * from {{ source('killed', 'src') }}{% if is_incremental() %} where round > (select max(round) from {{ this }}){% endif %}\n");
+    for (name, materialized) in [("appended", "incremental"), ("spread_out", "distributed_incremental")] {
+        project.write(&format!("models/{name}.sql"), &format!("{{{{ config(materialized='{materialized}', incremental_strategy='append', partition_by='round % 2') }}}}\nselect * from {{{{ source('killed', 'src') }}}}{{% if is_incremental() %}} where round > (select max(round) from {{{{ this }}}}){{% endif %}}\n"));
+    }
     project.write("models/partitioned.sql", "{{ config(materialized='incremental', incremental_strategy='insert_overwrite', partition_by='round') }}\nselect * from {{ source('killed', 'src') }}{% if is_incremental() %} where round >= (select max(round) from {{ this }}){% endif %}\n");
     project.write(
         "models/rebuilt.sql",
@@ -86,12 +90,14 @@ fn a_run_that_follows_dead_ones_is_whole() {
         "{{ config(materialized='materialized_view') }}\nselect id, round, at from {{ source('killed', 'src') }}\n",
     );
     project.write("models/redeployed.sql", "{{ config(materialized='materialized_view', full_refresh=true) }}\nselect id, round, at from {{ source('killed', 'src') }}\n");
-    for name in ["appended", "partitioned", "rebuilt", "seen", "redeployed"] {
+    for name in ["appended", "spread_out", "partitioned", "rebuilt", "seen", "redeployed"] {
         let expected = "select * from {{ source('killed', 'src') }}";
         project
             .write(&format!("tests/{name}.sql"), &equal(&format!("select * from {{{{ ref('{name}') }}}}"), expected));
     }
-    leave_nothing(&project, &["replaced", "rewritten", "appended", "partitioned", "rebuilt", "seen", "redeployed"]);
+    let models =
+        ["replaced", "rewritten", "spread", "appended", "spread_out", "partitioned", "rebuilt", "seen", "redeployed"];
+    leave_nothing(&project, &models);
     build(&project, "{round: 1}", None).success();
     let mut died = 0;
     for round in 2..400 {

@@ -1,6 +1,6 @@
 //! Nodes and sessions for the tests of materializations and snapshots, without a project around them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use chpipe::{
     adapter::{Adapter, AdapterOptions, Templates},
@@ -16,10 +16,12 @@ pub(crate) fn adapter(database: &str) -> Adapter {
     Adapter::connect(&testing::shared(), &AdapterOptions::embedded(), &templates(), format!("test-{database}")).unwrap()
 }
 
-/// The templates of the repository.
+/// The templates of the repository, read once.
 pub(crate) fn templates() -> Arc<Templates> {
+    static TEMPLATES: OnceLock<Arc<Templates>> = OnceLock::new();
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/ddl/templates");
-    Arc::new(Templates::load(Some(std::path::Path::new(folder))).unwrap())
+    let load = || Arc::new(Templates::load(Some(std::path::Path::new(folder))).unwrap());
+    Arc::clone(TEMPLATES.get_or_init(load))
 }
 
 /// A model with this configuration.

@@ -1,6 +1,6 @@
-//! What the embedded engine lacks: a cluster and users. Statements that speak of them are written down as they are, for a
-//! golden, and run as what it can do: on itself alone, an Alias in the place of a Distributed table, rows of a table in the
-//! place of grants.
+//! What the embedded engine lacks: other servers and users. Statements that speak of them are written down as they are, for a
+//! golden, and run as what it can do: on a cluster of itself alone, without ON CLUSTER; rows of a table in the place of
+//! grants.
 
 use std::{
     io::Write,
@@ -10,9 +10,12 @@ use std::{
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use chpipe::{
     adapter::{Adapter, AdapterOptions},
-    engine::{BatchStream, Capabilities, Engine, EngineError, QueryOptions, QuerySummary, Session},
-    materialize::{Model, apply_grants, materialization},
-    project::Node,
+    engine::{
+        BatchStream, Capabilities, Engine, EngineError, QueryOptions, QuerySummary, Session,
+        dying::{Death, DyingEngine},
+    },
+    materialize::{Model, apply_grants, drop_leftovers, materialization, recover},
+    project::{Node, Relation},
 };
 use regex::Regex;
 use serde_json::{Value, json};
@@ -53,12 +56,10 @@ struct OnCluster {
 impl OnCluster {
     /// The statement as this engine can run it.
     fn translated(&self, sql: &str) -> String {
-        let sql = sql.replace(" ON CLUSTER `shards`", "").replace("cluster('shards', system.parts)", "system.parts");
+        let sql = sql.replace(" ON CLUSTER `shards`", "").replace("'shards'", "'default'");
         let sql = sql.replace("system.grants", &format!("{}.grants", self.database));
-        let distributed = Regex::new(r"AS \S+\nENGINE = Distributed\('shards', '(.+?)', '(.+?)', .*\)").unwrap();
-        let sql = distributed.replace(&sql, "ENGINE = Alias('$1', '$2')");
         let access = Regex::new(r"^(GRANT|REVOKE) (\w+) ON `(\w+)`\.`(\w+)` (?:TO|FROM) `(\w+)`$").unwrap();
-        let Some(found) = access.captures(&sql) else { return sql.into_owned() };
+        let Some(found) = access.captures(&sql) else { return sql };
         let (privilege, database, table, grantee) = (&found[2], &found[3], &found[4], &found[5]);
         if &found[1] == "GRANT" {
             format!(
@@ -108,16 +109,24 @@ impl Session for OnCluster {
     }
 }
 
-/// An adapter on such a database, and the record of its statements.
-fn cluster(database: &str, cluster: bool) -> (Adapter, Log) {
+/// Such a database, and the record of its statements.
+fn engine(database: &str) -> (Arc<dyn Engine>, Log) {
     let inner = chpipe::engine::testing::shared();
     drop(chpipe::engine::testing::session(database));
     let log = Log::default();
     let capabilities = Capabilities { access_management: true, ..inner.capabilities().clone() };
-    let engine: Arc<dyn Engine> =
-        Arc::new(Cluster { inner, capabilities, database: database.to_owned(), log: Arc::clone(&log) });
+    (Arc::new(Cluster { inner, capabilities, database: database.to_owned(), log: Arc::clone(&log) }), log)
+}
+
+fn adapter(engine: &Arc<dyn Engine>, cluster: bool) -> Adapter {
     let options = AdapterOptions { cluster: cluster.then(|| "shards".to_owned()), ..AdapterOptions::embedded() };
-    let mut adapter = Adapter::connect(&engine, &options, &templates(), format!("test-{database}")).unwrap();
+    Adapter::connect(engine, &options, &templates(), "test").unwrap()
+}
+
+/// An adapter on such a database, and the record of its statements.
+fn cluster(database: &str, cluster: bool) -> (Adapter, Log) {
+    let (engine, log) = engine(database);
+    let mut adapter = adapter(&engine, cluster);
     adapter
         .execute(&format!(
             "CREATE TABLE {database}.grants (access_type String, user_name Nullable(String), role_name Nullable(String), \
@@ -128,27 +137,46 @@ fn cluster(database: &str, cluster: bool) -> (Adapter, Log) {
     (adapter, log)
 }
 
-/// Runs the model, and answers its statements.
-fn run(adapter: &mut Adapter, log: &Log, node: &Node, sql: &str, full_refresh: bool) -> String {
-    let relation = node.relation();
-    let model = Model {
+fn model<'a>(node: &'a Node, relation: &'a Relation, sql: &'a str, invocation: &'a str) -> Model<'a> {
+    Model {
         node,
-        relation: &relation,
+        relation,
         sql,
-        full_refresh,
+        full_refresh: false,
         empty: false,
-        invocation: "0a1b2c3d",
+        invocation,
         batch: None,
         feeding_views: &[],
         replaced_views: &[],
-    };
+    }
+}
+
+/// Runs the model, and answers its statements.
+fn run(adapter: &mut Adapter, log: &Log, node: &Node, sql: &str, full_refresh: bool) -> String {
+    let relation = node.relation();
+    let model = Model { full_refresh, ..model(node, &relation, sql, "0a1b2c3d") };
     materialization(node.materialized()).unwrap().materialize(&model, adapter).unwrap();
     apply_grants(&model, adapter).unwrap();
     let statements = std::mem::take(&mut *log.lock().unwrap());
     statements.iter().map(|sql| format!("{sql};\n")).collect()
 }
 
+/// Every statement of a golden is one that the engine can read, also where it cannot carry it out.
+fn assert_readable(text: &str) {
+    let mut session = chpipe::engine::testing::shared().connect().unwrap();
+    let statements = text.split(";\n").map(|statement| {
+        let lines = statement.lines().filter(|line| !line.starts_with("-- ") && !line.trim().is_empty());
+        lines.collect::<Vec<_>>().join("\n")
+    });
+    for statement in statements.filter(|statement| !statement.is_empty()) {
+        let sql = format!("SELECT formatQuery({})", chpipe::engine::quote_string(&statement));
+        let read = chpipe::engine::fetch(session.as_mut(), &sql, &QueryOptions::default());
+        assert!(read.is_ok(), "{statement}\n{}", read.unwrap_err());
+    }
+}
+
 fn golden(name: &str, text: &str) {
+    assert_readable(text);
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path("../goldens/cluster");
     settings.set_prepend_module_to_snapshot(false);
@@ -230,19 +258,103 @@ fn distributed_models_follow_their_columns() {
     assert_eq!(rows(&mut adapter, "SELECT * FROM m_distributed_columns.t ORDER BY id"), ["1 ", "2 b", "3 c"]);
     model.config.0.insert("incremental_strategy".into(), json!("microbatch"));
     let relation = model.relation();
-    let model = Model {
-        node: &model,
-        relation: &relation,
-        sql: "select 5 as id",
-        full_refresh: false,
-        empty: false,
-        invocation: "0a1b2c3d",
-        batch: None,
-        feeding_views: &[],
-        replaced_views: &[],
-    };
-    let refused = materialization("distributed_incremental").unwrap().materialize(&model, &mut adapter).unwrap_err();
+    let refused = self::model(&model, &relation, "select 5 as id", "0a1b2c3d");
+    let refused = materialization("distributed_incremental").unwrap().materialize(&refused, &mut adapter).unwrap_err();
     assert!(refused.to_string().contains("microbatch"), "{refused}");
+    // A table with rows of its own is not taken for one over the shards.
+    let plain = node("m_distributed_columns", "plain", json!({"materialized": "distributed_incremental"}));
+    adapter
+        .execute("CREATE TABLE m_distributed_columns.plain ENGINE = MergeTree ORDER BY id AS SELECT 1 AS id")
+        .unwrap();
+    let relation = plain.relation();
+    let refused = self::model(&plain, &relation, "select 2 as id", "0a1b2c3d");
+    let refused = materialization("distributed_incremental").unwrap().materialize(&refused, &mut adapter).unwrap_err();
+    assert!(refused.to_string().contains("--full-refresh"), "{refused}");
+    run(&mut adapter, &log, &plain, "select 2 as id", true);
+    assert_eq!(rows(&mut adapter, "SELECT * FROM m_distributed_columns.plain"), ["2"]);
+}
+
+/// A run that ends in the place of a statement, whichever: the next one removes or finishes what it left on the shards, and
+/// the rows are those of undisturbed runs.
+#[test]
+fn distributed_runs_are_finished_by_the_next() {
+    let database = "m_distributed_killed";
+    let (engine, log) = engine(database);
+    let mut living = adapter(&engine, true);
+    let named = |name: &str, config: Value| {
+        let mut all = json!({"materialized": "distributed_incremental", "order_by": "id", "sharding_key": "id",
+            "on_schema_change": "append_new_columns", "settings": {"min_bytes_for_wide_part": 1000}});
+        all.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+        node(database, name, all)
+    };
+    // Two partitions; rows that are there already are not read again, as `is_incremental()` would have it.
+    let rows_of = "select toInt32(number) as id, id % 2 as part, 'b' as v, 7 as more from numbers(2, 4)";
+    let newer = |name: &str| format!("{rows_of} where id > (select max(id) from {database}.{name})");
+    let cases = [
+        ("append", json!({"partition_by": "part"})),
+        ("delete_insert", json!({"incremental_strategy": "delete_insert", "unique_key": "id"})),
+        ("insert_overwrite", json!({"incremental_strategy": "insert_overwrite", "partition_by": "id"})),
+    ];
+    for (name, config) in cases {
+        let node = named(name, config);
+        let relation = node.relation();
+        let second = if name == "append" { newer(name) } else { rows_of.to_owned() };
+        let first = "select toInt32(number) as id, id % 2 as part, 'a' as v from numbers(3)";
+        let content = format!("SELECT * FROM {relation} ORDER BY ALL");
+        run(&mut living, &log, &node, first, false);
+        run(&mut living, &log, &node, &second, false);
+        let undisturbed = rows(&mut living, &content);
+        // The first run, and how new rows are collected, is the same for all of them.
+        let (runs, from) = if name == "append" { (2, 0) } else { (1, 7) };
+        for (of_run, sql) in [("second", second.as_str()), ("first", first)].into_iter().take(runs) {
+            for statements in from.. {
+                assert!(statements < 40, "{name}: the {of_run} run does not end");
+                living.drop_relation(&relation).unwrap();
+                living.drop_relation(&relation.with_identifier(format!("{name}_local"))).unwrap();
+                if of_run == "second" {
+                    run(&mut living, &log, &node, first, false);
+                }
+                let dying = DyingEngine::after(Arc::clone(&engine), statements, Death::Before);
+                let mut dead = adapter(&dying, true);
+                let died = model(&node, &relation, sql, "dead0000");
+                let ended = materialization(node.materialized()).unwrap().materialize(&died, &mut dead).is_ok();
+                drop(dead);
+                log.lock().unwrap().clear();
+                let listed = living.relations(database).unwrap();
+                let leftovers: Vec<Relation> = listed
+                    .into_iter()
+                    .map(|info| info.relation)
+                    .filter(|relation| relation.identifier.contains("dead0000"))
+                    .collect();
+                let next = model(&node, &relation, sql, "0a1b2c3d");
+                let finished = recover(&next, &mut living, &leftovers).unwrap();
+                drop_leftovers(&mut living, &leftovers).unwrap();
+                if finished && name == "delete_insert" {
+                    let done = std::mem::take(&mut *log.lock().unwrap());
+                    golden("recovered", &done.iter().map(|sql| format!("{sql};\n")).collect::<String>());
+                }
+                if of_run == "first" && !ended {
+                    run(&mut living, &log, &node, first, false);
+                }
+                run(&mut living, &log, &node, &second, false);
+                assert_eq!(rows(&mut living, &content), undisturbed, "{name}: {of_run} run, statement {statements}");
+                let left = living.relations(database).unwrap();
+                let left: Vec<&str> = left
+                    .iter()
+                    .map(|info| info.relation.identifier.as_str())
+                    .filter(|name| name.contains("__dbt_"))
+                    .collect();
+                assert_eq!(left, Vec::<&str>::new(), "{name}: {of_run} run, statement {statements}");
+                if ended {
+                    assert!(
+                        statements > from + 4,
+                        "{name}: the {of_run} run had only {statements} statements to die in"
+                    );
+                    break;
+                }
+            }
+        }
+    }
 }
 
 /// Grants become what the config says: what is new is granted, what is gone revoked, what is there left alone.

@@ -65,7 +65,7 @@ pub(super) fn wait_for<R>(what: &str, mut found: impl FnMut() -> Option<R>) -> R
 }
 
 /// On one model the second invocation waits, or fails and names the first; other models go on. Ctrl-C ends the statement
-/// on the server, and nothing is left behind.
+/// on the server, and nothing is left behind; what a killed process leaves running is ended by the next run.
 #[test]
 fn one_model_is_one_invocations() {
     let project = shop();
@@ -91,6 +91,16 @@ fn one_model_is_one_invocations() {
     wait_for("the end of the statement", || (query(&project, running) == ["0"]).then_some(()));
     project.run(["run", "--select", "slow"]).success();
     assert_eq!(query(&project, "select count() from shop.slow"), ["4"]);
+
+    // Nobody tells the server that a killed process is gone; the next run of the model ends what it started.
+    let mut killed = command.spawn().unwrap();
+    wait_for("the slow statement", || (query(&project, running) == ["1"]).then_some(()));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert_eq!(query(&project, running), ["1"]);
+    project.run(["run", "--select", "slow"]).success();
+    assert_eq!(query(&project, running), ["0"]);
+    assert_eq!(query(&project, "select count() from shop.slow"), ["6"]);
     assert_eq!(
         query(&project, "select name from system.tables where name like '%\\_\\_dbt\\_%'"),
         Vec::<String>::new()

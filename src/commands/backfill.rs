@@ -4,7 +4,7 @@ use crate::{
     Error,
     cli::{BackfillArgs, LoadArgs, MigrateArgs, PlanFormat},
     commands::{Context, ExitStatus, extract::Extraction, lake_run, transform},
-    extract::{ExtractError, Mode, Part, SeasonSelector, Seasons, Selectors},
+    extract::{Endpoints, ExtractError, Mode, Part, SeasonSelector, Seasons, Selectors},
     lake::Lake,
 };
 
@@ -31,6 +31,7 @@ pub(super) fn backfill(args: &BackfillArgs, context: &Context) -> Result<ExitSta
         return Ok(ExitStatus::Success);
     }
     context.journal.set_arguments(lake_run::arguments(&selectors));
+    let endpoints = Endpoints::load(context.settings.source.endpoints.as_deref())?;
     let work = || {
         let plan = runtime.block_on(extraction.until_interrupted(async {
             let plan = extraction.plan().await?;
@@ -40,6 +41,11 @@ pub(super) fn backfill(args: &BackfillArgs, context: &Context) -> Result<ExitSta
         let mut incomplete = None;
         let mut status = ExitStatus::Success;
         for part in plan.parts() {
+            let selectors = of_part(&selectors, &part);
+            // `--endpoint results` has no static part.
+            if selectors.endpoints(&endpoints).is_err() {
+                continue;
+            }
             let extracted = runtime
                 .block_on(extraction.until_interrupted(async { Ok(extraction.stage.extract(&plan, &part).await?) }));
             match extracted {
@@ -51,12 +57,7 @@ pub(super) fn backfill(args: &BackfillArgs, context: &Context) -> Result<ExitSta
                 }
                 Err(error) => return Err(error),
             }
-            let request = transform::Request {
-                selectors: of_part(&selectors, &part),
-                force: false,
-                dry_run: false,
-                brief: Some(name(&part)),
-            };
+            let request = transform::Request { selectors, force: false, dry_run: false, brief: Some(name(&part)) };
             runtime.block_on(transform::run(&request, context, &lake))?;
             if args.no_load {
                 continue;

@@ -45,7 +45,18 @@ pub(super) fn load(args: &LoadArgs, context: &Context) -> Result<ExitStatus, Err
     let migrator = project.migrator(&warehouse)?;
     let lock = migrator.lock("load", &Progress { printer: &context.printer })?;
     let mut session = warehouse.engine.connect()?;
-    let records = loader.ledger.records(&mut *session).map_err(Error::from)?;
+    let mut records = loader.ledger.records(&mut *session).map_err(Error::from)?;
+    // A queue takes no object a second time, whatever is forgotten here.
+    let queued = records.clone();
+    for name in loader.forget_emptied(&mut *session, &datasets, &mut records)? {
+        let what = match mode {
+            LoadMode::Batch => "all of them are loaded again",
+            LoadMode::Queue => "`chpipe load --mode batch` loads them again, a queue does not",
+        };
+        let emptied = format!("the ledger has objects of `{name}` as loaded, and its raw table is empty");
+        context.printer.warning(&format!("{emptied}: {what}"));
+    }
+    let records = if mode == LoadMode::Queue { queued } else { records };
     drop(session);
     // A queue reads no path twice: what is named is inserted by chpipe, in either mode, and nothing else is.
     let only_named = mode == LoadMode::Queue && !args.reload.is_empty();
@@ -189,7 +200,8 @@ fn dry_run(
     context: &Context,
 ) -> Result<ExitStatus, Error> {
     let mut session = loader.engine.connect()?;
-    let records = loader.ledger.records(&mut *session)?;
+    let mut records = loader.ledger.records(&mut *session)?;
+    loader.forget_emptied(&mut *session, datasets, &mut records)?;
     let rows: Vec<Vec<String>> = datasets
         .iter()
         .map(|load| {
@@ -241,10 +253,11 @@ fn status(context: &Context) -> Result<ExitStatus, Error> {
     let warehouse = warehouse::open(context)?;
     let loader = loader(&project, &warehouse);
     let mut session = warehouse.engine.connect()?;
-    let records = match loader.ledger.records(&mut *session) {
+    let mut records = match loader.ledger.records(&mut *session) {
         Err(LoadError::NoTable { .. }) => std::collections::HashMap::new(),
         records => records?,
     };
+    loader.forget_emptied(&mut *session, &datasets, &mut records)?;
     let mut failed = Vec::new();
     let mut rows = Vec::new();
     for load in &datasets {

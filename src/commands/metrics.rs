@@ -1,7 +1,7 @@
 //! `chpipe metrics`: the state of the pipeline for Prometheus, once or at each scrape.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashMap, HashSet},
     net::SocketAddr,
     path::Path,
     sync::Arc,
@@ -14,11 +14,15 @@ use parking_lot::Mutex;
 use crate::{
     Error,
     cli::MetricsArgs,
-    commands::{Context, ExitStatus, lake_run, warehouse},
+    commands::{Context, ExitStatus, datasets, lake_run, warehouse},
     config::Connection,
     engine::{Session, holder, lock_path},
     interrupt::interrupted,
-    lake::Lake,
+    lake::{
+        Lake, ObjectMeta,
+        layout::{SilverKey, endpoint_prefix},
+    },
+    load::{LoadError, LoadLedger, LoadState},
     observe::{CollectOptions, Part, Registry, RunRecord, collect, of_lake, publish},
 };
 
@@ -32,8 +36,13 @@ pub(super) fn metrics(args: &MetricsArgs, context: &Context) -> Result<ExitStatu
     if let Some(address) = args.listen {
         return listen(address, context);
     }
-    let mut state = State::default();
-    let (lake, mut registry) = (state.lake(context)?, read(context)?);
+    // The warehouse's figures are as good without the lake's.
+    let lake = State::default().lake(context).inspect_err(|error| {
+        let text = crate::diagnostic::text(error);
+        let missing = "what extract and transform did is missing, since the lake cannot be read";
+        context.printer.warning(&format!("{missing}: {}", text.trim_start_matches("error: ")));
+    });
+    let mut registry = read(context)?;
     if args.publish {
         if !context.settings.metrics.is_on() {
             return Err(Error::Argument {
@@ -42,10 +51,12 @@ pub(super) fn metrics(args: &MetricsArgs, context: &Context) -> Result<ExitStatu
             });
         }
         send(&registry, Part::Warehouse, context)?;
-        send(&lake, Part::Lake, context)?;
+        if let Ok(lake) = &lake {
+            send(lake, Part::Lake, context)?;
+        }
         return Ok(ExitStatus::Success);
     }
-    registry.merge(lake);
+    lake.into_iter().for_each(|lake| registry.merge(lake));
     context.printer.data(registry.prometheus().trim_end());
     Ok(ExitStatus::Success)
 }
@@ -68,14 +79,48 @@ fn read(context: &Context) -> Result<Registry, Error> {
 pub(super) fn registry(session: &mut dyn Session, context: &Context) -> Result<Registry, Error> {
     let settings = &context.settings;
     let target = settings.target()?;
+    let pending = pending(session, context).inspect_err(|error| {
+        tracing::warn!(error = crate::diagnostic::text(error), "batches that are not loaded cannot be counted");
+    });
     let options = CollectOptions {
         state_database: settings.migrate.state_database.clone(),
         raw_database: settings.migrate.raw_database.clone(),
         schema: target.schema,
         target: target.name,
         now: chrono::Utc::now(),
+        pending: pending.ok(),
     };
     Ok(collect(session, &options)?)
+}
+
+/// How many batches of each endpoint are in Silver and not loaded as they are there.
+fn pending(session: &mut dyn Session, context: &Context) -> Result<BTreeMap<String, u64>, Error> {
+    let settings = &context.settings;
+    let Some(endpoints) = datasets::endpoints(settings)? else { return Ok(BTreeMap::new()) };
+    let ledger = LoadLedger::new(&settings.migrate.state_database, &settings.migrate.raw_database, "");
+    let records = match ledger.records(session) {
+        Err(LoadError::NoTable { .. }) => HashMap::new(),
+        records => records?,
+    };
+    let names: Vec<String> = endpoints.iter().map(|endpoint| endpoint.name.clone()).collect();
+    lake_run::runtime(context)?.block_on(async {
+        let lake = Lake::open(settings).await?;
+        let mut pending = BTreeMap::new();
+        for name in names {
+            let mut objects = lake.silver.list(&endpoint_prefix(&name), None).await?;
+            objects.retain(|object| object.key.parse::<SilverKey>().is_ok());
+            if objects.is_empty() {
+                continue;
+            }
+            let is_loaded = |object: &ObjectMeta| {
+                let record = records.get(&(name.clone(), object.key.clone()));
+                record.is_some_and(|record| record.state == LoadState::Loaded && record.etag == object.etag)
+            };
+            let count = objects.iter().filter(|object| !is_loaded(object)).count() as u64;
+            pending.insert(name, count);
+        }
+        Ok(pending)
+    })
 }
 
 /// Sends a part of the metrics where `[metrics]` says. Not to be called on a thread of a runtime.
@@ -208,7 +253,10 @@ async fn scrape(context: Context, state: Arc<Mutex<State>>) -> axum::response::R
     let read = move || {
         let mut state = state.lock();
         let mut registry = state.warehouse(&context)?;
-        registry.merge(state.lake(&context)?);
+        match state.lake(&context) {
+            Ok(lake) => registry.merge(lake),
+            Err(error) => tracing::warn!(error = crate::diagnostic::text(&error), "the lake cannot be read"),
+        }
         Ok::<_, Error>(registry)
     };
     let read = tokio::task::spawn_blocking(move || read().map_err(|error| crate::diagnostic::text(&error))).await;

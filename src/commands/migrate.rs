@@ -17,10 +17,10 @@ use crate::{
     engine::Capabilities,
     lake::{BucketAccess, Lake},
     migrate::{
-        Action, FileOrder, Ledger, Lock, MigrateError, MigrateProgress, MigrationFile, Migrator, Plan, PlannedChange,
-        Wanted, file_change, make_plan, pending_files, plan_json, plan_sql, plan_text, read_files,
+        Action, FileOrder, Ledger, Lock, MigrateError, MigrateProgress, MigrationFile, MigrationState, Migrator, Plan,
+        PlannedChange, Wanted, file_change, make_plan, pending_files, plan_json, plan_sql, plan_text, read_files,
     },
-    printer::Printer,
+    printer::{Printer, human_bytes, human_count},
     schema::NamedCollection,
 };
 
@@ -62,12 +62,20 @@ pub(super) fn migrate(args: &MigrateArgs, context: &Context) -> Result<ExitStatu
     show(&plan, args.format, &context.printer);
     if !plan.is_empty() {
         project.apply(&warehouse, &migrator, &plan, &files, &args.allow_destructive, &lock, &progress)?;
-        context.printer.line(&format!("Applied {}.", plan.id));
+        say(args.format, &format!("Applied {}.", plan.id), context);
     }
     for line in migrator.drop_expired(&lock, context.settings.migrate.retention_days)? {
-        context.printer.line(&line);
+        say(args.format, &line, context);
     }
     Ok(ExitStatus::Success)
+}
+
+/// A line about what was done. A document of JSON or SQL on stdout stays one.
+fn say(format: PlanFormat, line: &str, context: &Context) {
+    match format {
+        PlanFormat::Text => context.printer.line(line),
+        PlanFormat::Json | PlanFormat::Sql => tracing::info!("{line}"),
+    }
 }
 
 /// Everything of the project that a plan is made from.
@@ -133,7 +141,7 @@ impl<'a> Project<'a> {
         let (before, after): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.order == FileOrder::BeforeGenerated);
         plan.changes.splice(0..0, before.into_iter().map(file_change));
         plan.changes.extend(after.into_iter().map(file_change));
-        Ok((plan, files))
+        Ok((plan.named(), files))
     }
 
     /// Applies a plan of [`Project::whole_plan`] and checks that nothing is left to do.
@@ -250,9 +258,8 @@ fn write_plan(plan: &Plan, path: &Path) -> Result<(), Error> {
 /// `migrate apply plan.json`: the plan must be the one that would be made now.
 fn apply_file(path: &Path, allowed: &[String], context: &Context) -> Result<ExitStatus, Error> {
     let text = fs_err::read_to_string(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
-    let plan: Plan = serde_json::from_str(&text)
-        .map_err(|error| MigrateError::Plan { path: path.to_owned(), reason: error.to_string() })?;
-    let project = Project::read(context, queue_mode(context))?;
+    let plan = Plan::parse(&text).map_err(|reason| MigrateError::Plan { path: path.to_owned(), reason })?;
+    let project = Project::read(context, queue_mode(context) || plan.queue)?;
     let warehouse = warehouse::open(context)?;
     let migrator = project.migrator(&warehouse)?;
     let progress = Progress { printer: &context.printer };
@@ -260,12 +267,21 @@ fn apply_file(path: &Path, allowed: &[String], context: &Context) -> Result<Exit
     migrator.recover(&lock, &progress)?;
     let (now, files) = project.whole_plan(&warehouse, allowed)?;
     let stale = |reason: &str| MigrateError::StalePlan { path: path.to_owned(), reason: reason.to_owned() };
+    let entries = Ledger::new(&context.settings.migrate.state_database).entries(&mut *warehouse.engine.connect()?)?;
+    if let Some(entry) = entries.iter().find(|entry| entry.id == plan.id && entry.state == MigrationState::Applied) {
+        return Err(stale(&format!("it was applied at {}", entry.started_at)).into());
+    }
     if now.fingerprint != plan.fingerprint {
         return Err(stale("a table or view has changed since the plan was made").into());
     }
-    if now.steps_checksum() != plan.steps_checksum() {
-        return Err(stale("the files, the specs or chpipe itself have changed since the plan was made").into());
+    let state = &context.settings.migrate.state_database;
+    if now.steps_checksum(state) != plan.steps_checksum(state) {
+        return Err(
+            stale("the files, the specs, chpipe or the plan itself have changed since the plan was made").into()
+        );
     }
+    // What it would lose was counted just now: a file says so only as long as nobody edits it.
+    let plan = Plan { id: plan.id, ..now };
     project.apply(&warehouse, &migrator, &plan, &files, allowed, &lock, &progress)?;
     context.printer.line(&format!("Applied {}.", plan.id));
     Ok(ExitStatus::Success)
@@ -278,7 +294,7 @@ fn status(context: &Context) -> Result<ExitStatus, Error> {
     let (plan, _) = project.whole_plan(&warehouse, &[])?;
     let mut session = warehouse.engine.connect()?;
     let entries = Ledger::new(&context.settings.migrate.state_database).entries(&mut *session)?;
-    let applied = entries.iter().filter(|entry| entry.state == crate::migrate::MigrationState::Applied);
+    let applied = entries.iter().filter(|entry| entry.state == MigrationState::Applied);
     let printer = &context.printer;
     match applied.clone().next_back() {
         Some(last) => printer.line(&format!(
@@ -289,7 +305,7 @@ fn status(context: &Context) -> Result<ExitStatus, Error> {
         )),
         None => printer.line("No migration was applied to this warehouse"),
     }
-    if let Some(open) = entries.iter().rfind(|entry| entry.state == crate::migrate::MigrationState::Started) {
+    if let Some(open) = entries.iter().rfind(|entry| entry.state == MigrationState::Started) {
         printer.line(&format!("Migration {} of {} is running or was interrupted", open.id, open.started_at));
     }
     let rows: Vec<Vec<String>> = plan
@@ -301,6 +317,18 @@ fn status(context: &Context) -> Result<ExitStatus, Error> {
         printer.line("Nothing is pending");
     } else {
         printer.table(&["pending", "action", "class"], &rows, &[]);
+    }
+    let kept = project.migrator(&warehouse)?.kept(context.settings.migrate.retention_days)?;
+    if !kept.is_empty() {
+        let day = |until: chrono::DateTime<chrono::Utc>| until.format("%Y-%m-%d %H:%M UTC").to_string();
+        let rows: Vec<Vec<String>> = kept
+            .iter()
+            .map(|kept| {
+                let until = kept.until.map_or_else(|| "its migration ends".to_owned(), day);
+                vec![kept.table.plain(), human_count(kept.rows), human_bytes(kept.bytes), until]
+            })
+            .collect();
+        printer.table(&["kept for `migrate undo`", "rows", "bytes", "until"], &rows, &[1, 2]);
     }
     Ok(ExitStatus::Success)
 }

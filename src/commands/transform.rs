@@ -107,6 +107,12 @@ fn summary(report: &Report, brief: Option<&str>, printer: &Printer) {
         }
     }
     for (name, endpoint) in &report.endpoints {
+        if endpoint.superseded > 0 {
+            printer.warning(&format!(
+                "{} batches of `{name}` are incomplete or cannot be read; newer ones have taken their place",
+                endpoint.superseded
+            ));
+        }
         if endpoint.conflicts > 0 {
             printer.warning(&format!(
                 "{} rows of `{name}` came twice with different values; the later ones were taken, the others are in \

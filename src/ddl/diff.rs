@@ -25,6 +25,8 @@ pub enum ChangeClass {
     Mutation,
     /// A new table is filled beside the old one and takes its place.
     Rebuild,
+    /// Statements of somebody's own: nobody but them knows what they cost and lose.
+    ByHand,
 }
 
 impl std::fmt::Display for ChangeClass {
@@ -34,6 +36,7 @@ impl std::fmt::Display for ChangeClass {
             Self::Replace => "replace",
             Self::Mutation => "mutation",
             Self::Rebuild => "rebuild",
+            Self::ByHand => "by hand",
         })
     }
 }
@@ -269,40 +272,9 @@ pub struct Conversion {
 }
 
 impl Conversion {
-    /// A condition that holds for the values that would be lost or changed. Both halves are needed: each alone lets
-    /// something through (`accurateCast` lets Date32 into Date, the round trip lets 4000000000 into Int32).
+    /// A condition that holds for the values that would be lost or changed.
     pub fn lossy_condition(&self) -> String {
-        let column = quote_identifier(&self.column);
-        let bare = self.to.clone().not_low_cardinality().not_nullable();
-        let target = quote_string(&bare.to_string());
-        let from = quote_string(&self.from.clone().not_low_cardinality().nullable().to_string());
-        let mut parts = Vec::new();
-        if self.from.is_nullable() && !self.to.is_nullable() {
-            parts.push(format!("isNull({column})"));
-        }
-        if matches!(bare, ClickHouseType::Enum { .. }) {
-            // accurateCast throws on an Enum it does not know; its names can be asked.
-            if let ClickHouseType::Enum { values, .. } = &bare {
-                let names: Vec<String> = values.iter().map(|(name, _)| quote_string(name)).collect();
-                parts.push(format!(
-                    "isNotNull({column}) AND (CAST({column}, 'Nullable(String)') NOT IN ({}))",
-                    names.join(", ")
-                ));
-            }
-        } else if !self.from.clone().not_nullable().not_low_cardinality().widens_to(&bare) {
-            let cast = format!("accurateCastOrNull({column}, {target})");
-            parts.push(format!("isNotNull({column}) AND isNull({cast})"));
-            let back = format!("CAST({cast}, {from})");
-            parts.push(match bare {
-                // NULL in a tuple makes a comparison NULL, which counts as equal.
-                ClickHouseType::Tuple(_) => format!("toString({back}) != toString({column})"),
-                _ => format!("isNotNull({column}) AND ({back} != {column})"),
-            });
-        }
-        if parts.is_empty() {
-            return "0".to_owned();
-        }
-        parts.iter().map(|part| format!("({part})")).collect::<Vec<_>>().join(" OR ")
+        lossy_condition(&quote_identifier(&self.column), &self.from, &self.to)
     }
 
     /// The expression that converts values which all survive.
@@ -347,6 +319,36 @@ impl Conversion {
             format!("CAST(ifNull({value}, defaultValueOfTypeName({kind})), {})", quote_string(&self.to.to_string()))
         }
     }
+}
+
+/// A condition that holds where `value` of the type `from` would be lost or changed as `to`. Both halves are needed: each alone
+/// lets something through (`accurateCast` lets Date32 into Date, the round trip lets 4000000000 into Int32).
+pub(super) fn lossy_condition(value: &str, from: &ClickHouseType, to: &ClickHouseType) -> String {
+    let bare = to.clone().not_low_cardinality().not_nullable();
+    let target = quote_string(&bare.to_string());
+    let back = quote_string(&from.clone().not_low_cardinality().nullable().to_string());
+    let mut parts = Vec::new();
+    if from.is_nullable() && !to.is_nullable() {
+        parts.push(format!("isNull({value})"));
+    }
+    if let ClickHouseType::Enum { values, .. } = &bare {
+        // accurateCast throws on an Enum it does not know; its names can be asked.
+        let names: Vec<String> = values.iter().map(|(name, _)| quote_string(name)).collect();
+        parts.push(format!("isNotNull({value}) AND (CAST({value}, 'Nullable(String)') NOT IN ({}))", names.join(", ")));
+    } else if !from.clone().not_nullable().not_low_cardinality().widens_to(&bare) {
+        let cast = format!("accurateCastOrNull({value}, {target})");
+        parts.push(format!("isNotNull({value}) AND isNull({cast})"));
+        let back = format!("CAST({cast}, {back})");
+        parts.push(match bare {
+            // NULL in a tuple makes a comparison NULL, which counts as equal.
+            ClickHouseType::Tuple(_) => format!("toString({back}) != toString({value})"),
+            _ => format!("isNotNull({value}) AND ({back} != {value})"),
+        });
+    }
+    if parts.is_empty() {
+        return "0".to_owned();
+    }
+    parts.iter().map(|part| format!("({part})")).collect::<Vec<_>>().join(" OR ")
 }
 
 /// What the spec says about the way.

@@ -4,6 +4,7 @@
 
 mod diff;
 mod error;
+mod reading;
 mod source;
 mod spec;
 mod templates;
@@ -14,7 +15,8 @@ pub use error::DdlError;
 pub use source::Source;
 pub use spec::{ColumnSpec, IndexSpec, TableSpec, read_specs, specs_of_buckets};
 pub use templates::{HIDDEN, Templates};
-pub(crate) use wanted::BATCH_ID;
+pub(crate) use wanted::{BATCH_ID, PATH};
 pub use wanted::{
-    Dataset, HiveColumn, WantedOptions, collection_of_bucket, hive_columns, load_select, reserved, wanted_objects,
+    Dataset, HiveColumn, WantedOptions, collection_of_bucket, file_kind, hive_columns, load_select, reserved,
+    wanted_objects,
 };

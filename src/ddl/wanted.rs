@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-use super::{DdlError, Source, TableSpec};
+use super::{DdlError, Source, TableSpec, reading};
 
 /// The column with a batch's time, in every path.
 pub(crate) const BATCH_ID: &str = "batch_id";
@@ -266,6 +266,7 @@ impl Builder<'_> {
             }
         }
         self.check_spec_columns(&columns)?;
+        self.check_key_names(&columns)?;
 
         let engine = match &self.spec.engine {
             Some(engine) => split_engine(engine),
@@ -432,16 +433,43 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// A misspelt column in a key too; the server would refuse it when the table is made, after other statements have run.
+    fn check_key_names(&self, columns: &[Column]) -> Result<(), DdlError> {
+        if self.dataset.schema.files == 0 {
+            return Ok(());
+        }
+        let list = |key: &Option<Vec<String>>| key.clone().unwrap_or_default();
+        let partition = self.spec.partition_by.clone().filter(|expression| expression != "none");
+        let keys = [
+            ("order_by", list(&self.spec.order_by)),
+            ("primary_key", list(&self.spec.primary_key)),
+            ("partition_by", partition.into_iter().collect()),
+        ];
+        for (place, key) in keys {
+            for part in &key {
+                let bare = part.trim_end_matches(" DESC").trim_end_matches(" ASC");
+                // An expression is the server's to judge.
+                let is_name = bare == identifier(bare) || (bare.starts_with('`') && bare.ends_with('`'));
+                let name = bare.trim_matches('`');
+                if is_name && !columns.iter().any(|column| column.name == name) {
+                    return Err(DdlError::UnknownColumn {
+                        dataset: self.dataset.name.clone(),
+                        column: name.to_owned(),
+                        place,
+                        location: self.spec.locate(name),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The columns of the files and the hive columns, as an S3 table declares them.
     fn s3_columns(&self) -> Vec<Column> {
         let mut columns: Vec<Column> = Vec::new();
         for column in &self.dataset.schema.columns {
             // Without LowCardinality: there is nothing stored that a dictionary would shrink.
-            let kind = match self.spec.columns.get(&column.name).and_then(|spec| spec.kind.clone()) {
-                Some(kind) => kind,
-                None => column.kind.clone(),
-            };
-            columns.push(Column::new(&column.name, kind.not_low_cardinality()));
+            columns.push(Column::new(&column.name, file_kind(&column.name, &column.kind, self.spec)));
         }
         for hive in self.hive().into_iter().filter(|hive| hive.everywhere) {
             match columns.iter_mut().find(|column| column.name == hive.name) {
@@ -583,6 +611,18 @@ impl Builder<'_> {
 /// Name and expression (with its alias) of every stored column of the raw table, read from an S3 table of the dataset.
 pub fn load_select(dataset: &Dataset, spec: &TableSpec, raw: &Table) -> Vec<(String, String)> {
     let in_files = |name: &str| dataset.schema.columns.iter().any(|column| column.name == name);
+    // A value of the files, made one of the raw table's column.
+    let checked = |column: &Column, value: &str| {
+        let quoted = identifier(&column.name);
+        let names = |known: &str| known == column.name || spec.renames.get(known) == Some(&column.name);
+        let kinds = dataset.schema.columns.iter().filter(|known| names(&known.name));
+        let found = kinds.map(|known| file_kind(&known.name, &known.kind, spec));
+        let found = found.reduce(|all, kind| crate::schema::widen(&all, &kind).unwrap_or(kind));
+        let expression = found
+            .and_then(|found| reading::checked(&column.name, value, &found, &column.kind, column.default.as_ref()))
+            .unwrap_or_else(|| value.to_owned());
+        if expression == quoted { expression } else { format!("{expression} AS {quoted}") }
+    };
     raw.columns
         .iter()
         .filter(|column| column.is_stored())
@@ -602,11 +642,11 @@ pub fn load_select(dataset: &Dataset, spec: &TableSpec, raw: &Table) -> Vec<(Str
                         .collect();
                     match names.as_slice() {
                         [] => format!("defaultValueOfTypeName({}) AS {quoted}", quote_string(&column.kind.to_string())),
-                        [only] if *only == quoted => quoted.clone(),
-                        names => format!("coalesce({}) AS {quoted}", names.join(", ")),
+                        [only] if *only == quoted => checked(column, &quoted),
+                        names => checked(column, &format!("coalesce({})", names.join(", "))),
                     }
                 }
-                _ if in_files(name) => quoted.clone(),
+                _ if in_files(name) => checked(column, &quoted),
                 // What the path says, from the path itself: the server's own hive columns are guessed at CREATE.
                 _ if dataset.hive.iter().any(|hive| hive.name == name) || spec.hive_columns.contains_key(name) => {
                     format!("{} AS {quoted}", path_value(name, &column.kind))
@@ -622,6 +662,16 @@ pub fn load_select(dataset: &Dataset, spec: &TableSpec, raw: &Table) -> Vec<(Str
             (name.to_owned(), expression)
         })
         .collect()
+}
+
+/// The type in which a table over files has a column of theirs. Without LowCardinality: there is nothing stored that a
+/// dictionary would shrink.
+pub fn file_kind(name: &str, found: &ClickHouseType, spec: &TableSpec) -> ClickHouseType {
+    let kind = match spec.columns.get(name).and_then(|spec| spec.kind.clone()) {
+        Some(kind) => reading::read_kind(found, kind),
+        None => found.clone(),
+    };
+    kind.not_low_cardinality()
 }
 
 /// `name=value/` of `_path`, as a value of the type; 0 or '' where the path has none.

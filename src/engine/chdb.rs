@@ -496,7 +496,10 @@ impl ChdbSession {
         let sql = match column_list(statement).filter(|_| format == NATIVE) {
             // Read by the server's part of libchdb. INFILE goes through its client's part, which is 2 to 3 times slower and has
             // ended with code 394 when a statement of another connection was cancelled (26.5).
-            Some(columns) => format!("{statement} SELECT {columns} FROM file({path}, {NATIVE})"),
+            // Its default maps the file: in memory as a whole, as far as anybody who counts can see.
+            Some(columns) => format!(
+                "{statement} SELECT {columns} FROM file({path}, {NATIVE}) SETTINGS storage_file_read_method = 'pread'"
+            ),
             // Other formats may leave columns out of single rows, which only an INSERT of data fills.
             None => format!("{statement} FROM INFILE {path} COMPRESSION 'none' FORMAT {format}"),
         };

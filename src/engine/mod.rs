@@ -43,7 +43,7 @@ pub use library::{VERSION as LIBCHDB_VERSION, find as find_library, installed_pa
 pub use lock::{Holder, holder, lock_path};
 pub(crate) use note::{NoteFile, ServeNote, note_path};
 pub(crate) use open::open_directory;
-pub use open::{OpenOptions, open};
+pub use open::{EMBEDDED_CLUSTER, OpenOptions, open};
 
 /// A warehouse. Cheap to share; sessions are opened from it.
 pub trait Engine: Send + Sync {

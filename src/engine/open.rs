@@ -17,6 +17,9 @@ use crate::{
     lake::BucketAccess,
 };
 
+/// The cluster that the embedded engine has: itself.
+pub const EMBEDDED_CLUSTER: &str = "default";
+
 /// What an engine is opened with, beside the target.
 #[derive(Debug, Clone)]
 pub struct OpenOptions {
@@ -111,7 +114,7 @@ fn open_or<T>(
     }
 }
 
-/// ClickHouse's configuration file: the named collections, and a ZooKeeper where there is one. Without `<path>`: it
+/// ClickHouse's configuration file: the named collections, a cluster, and a ZooKeeper where there is one. Without `<path>`: it
 /// would win over the argument.
 fn configuration(
     collections: &[(String, BucketAccess)],
@@ -136,6 +139,14 @@ fn configuration(
         // with the default of 500 attempts, not for ten minutes where the store is down. Four end after three seconds.
         xml.push_str("<s3_retry_attempts>4</s3_retry_attempts>\n");
     }
+    // A cluster of this process alone, so that distributed models run here too. A replica is local when its port is the
+    // server's own, which only has to be said: nothing listens. With TLS, because to say `tcp_port` would make
+    // `remote('localhost:9000', …)` this process, where so far it is whichever server listens there.
+    _ = writeln!(
+        xml,
+        "<tcp_port_secure>9440</tcp_port_secure>\n<remote_servers><{EMBEDDED_CLUSTER}><shard><replica><host>127.0.0.1</host>\
+         <port>9440</port><secure>1</secure></replica></shard></{EMBEDDED_CLUSTER}></remote_servers>"
+    );
     if let Some(address) = zookeeper {
         let (host, port) = address.rsplit_once(':').unwrap_or((address, "2181"));
         _ = writeln!(

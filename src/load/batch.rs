@@ -9,11 +9,11 @@ use std::{
 };
 
 use crate::{
-    ddl::{Dataset, TableSpec, Templates, load_select},
+    ddl::{Dataset, TableSpec, Templates, file_kind, load_select},
     engine::{Engine, EngineError, QueryOptions, Session, quote_string},
     migrate::{
         Live, Lock,
-        rows::{number, rows},
+        rows::{number, rows, text},
     },
     schema::{Relation, SchemaObject, Table},
 };
@@ -111,6 +111,50 @@ impl Loader {
             .collect()
     }
 
+    /// Takes the objects out of the records whose raw table is empty, or is not there: whoever dropped or truncated it took
+    /// their rows, and the ledger does not know. Answers the names of those datasets.
+    ///
+    /// # Errors
+    /// The server cannot be asked.
+    pub fn forget_emptied(
+        &self,
+        session: &mut dyn Session,
+        datasets: &[DatasetLoad<'_>],
+        records: &mut HashMap<(String, String), LoadRecord>,
+    ) -> Result<Vec<String>, LoadError> {
+        let mut loaded: HashMap<&str, u64> = HashMap::new();
+        for record in records.values().filter(|record| record.state == LoadState::Loaded) {
+            *loaded.entry(&record.dataset).or_default() += record.rows;
+        }
+        // Rows that expired are gone for good.
+        let with_rows: Vec<(&str, Relation)> = datasets
+            .iter()
+            .filter(|load| {
+                load.spec.ttl.is_none() && loaded.get(load.dataset.name.as_str()).is_some_and(|rows| *rows > 0)
+            })
+            .map(|load| (load.dataset.name.as_str(), load.spec.relation("raw", &self.raw_database)))
+            .collect();
+        if with_rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names: Vec<String> = with_rows
+            .iter()
+            .map(|(_, raw)| format!("({}, {})", quote_string(&raw.database), quote_string(&raw.name)))
+            .collect();
+        // A table that cannot count its rows (Distributed) may have some.
+        let sql = format!(
+            "SELECT database, name FROM system.tables WHERE (database, name) IN ({}) AND ifNull(total_rows, 1) > 0",
+            names.join(", ")
+        );
+        let filled = rows(session, &sql)?;
+        let is_filled =
+            |raw: &Relation| filled.iter().any(|row| text(row, 0) == raw.database && text(row, 1) == raw.name);
+        let emptied: Vec<String> =
+            with_rows.iter().filter(|(_, raw)| !is_filled(raw)).map(|(name, _)| (*name).to_owned()).collect();
+        records.retain(|(dataset, _), _| !emptied.contains(dataset));
+        Ok(emptied)
+    }
+
     /// Loads what is pending of a dataset.
     ///
     /// # Errors
@@ -173,6 +217,7 @@ impl Loader {
                 report.objects += objects.len() as u64;
                 report.rows += rows;
                 report.bytes += objects.iter().map(|object| object.bytes).sum::<u64>();
+                tracing::info!(dataset, objects = objects.len(), rows, query_id, "objects loaded");
                 progress.loaded(dataset, objects.len() as u64, rows);
                 Ok(())
             }
@@ -319,8 +364,17 @@ impl Loader {
                     }
                 }
             }
-            if ext_table.column(&column.name).is_none() {
-                return Err(missing(&ext_table, &column.name));
+            let Some(read) = ext_table.column(&column.name) else { return Err(missing(&ext_table, &column.name)) };
+            let wanted = file_kind(&column.name, &column.kind, load.spec);
+            let in_path = load.dataset.hive.iter().any(|hive| hive.name == column.name);
+            if !in_path && wanted != read.kind && !wanted.widens_to(&read.kind) {
+                return Err(LoadError::NarrowColumn {
+                    table: ext_table.name.plain(),
+                    column: column.name.clone(),
+                    kind: read.kind.to_string(),
+                    found: wanted.to_string(),
+                    dataset: name.clone(),
+                });
             }
         }
         let columns = load_select(load.dataset, load.spec, &raw);

@@ -268,11 +268,16 @@ fn collect(
     Ok(complete)
 }
 
-fn new_data_relation(relation: &Relation, invocation: &str, purpose: &str) -> Relation {
+pub(super) fn new_data_relation(relation: &Relation, invocation: &str, purpose: &str) -> Relation {
     let purpose = if purpose.is_empty() { String::new() } else { format!("_{purpose}") };
     let mut new_data = relation.with_identifier(format!("{}{NEW_DATA_MARK}{invocation}{purpose}", relation.identifier));
     new_data.kind = Some(RelationKind::Table);
     new_data
+}
+
+/// The invocation that made a complete table of new rows for `relation`.
+pub(super) fn invocation_of_new_data<'a>(relation: &Relation, leftover: &'a Relation) -> Option<&'a str> {
+    leftover.identifier.strip_prefix(&relation.identifier)?.strip_prefix(NEW_DATA_MARK)
 }
 
 /// Deletes the rows whose key is among the new ones, then inserts those. Doing it again changes nothing.
@@ -401,15 +406,17 @@ fn rebuild_with(
     Ok(Some(rows))
 }
 
-/// Finishes what an ended run left behind: `leftovers` are the relations beside `model.relation` that bear its marks. It
-/// comes before the model is compiled, since its SQL may look at the table.
-///
-/// # Errors
-/// A statement failed; the leftovers stay for the next attempt.
-pub fn recover(model: &Model<'_>, adapter: &mut Adapter, leftovers: &[Relation]) -> Result<bool, MaterializeError> {
-    let prefix = format!("{}{NEW_DATA_MARK}", model.relation.identifier);
+/// As [`super::recover`].
+pub(super) fn recover(
+    model: &Model<'_>,
+    adapter: &mut Adapter,
+    leftovers: &[Relation],
+) -> Result<bool, MaterializeError> {
     let mut finished = false;
-    for leftover in leftovers.iter().filter(|leftover| leftover.identifier.starts_with(&prefix)) {
+    for leftover in leftovers {
+        if invocation_of_new_data(model.relation, leftover).is_none() {
+            continue;
+        }
         let live = adapter.relation(model.relation)?.filter(RelationInfo::is_table);
         // Which interval a microbatch was about is not known any more; its rows are computed again.
         let batch = model.config().incremental_strategy() == Some("microbatch");

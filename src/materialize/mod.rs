@@ -27,10 +27,10 @@ use crate::{
 };
 
 pub use build::{TEMPORARY_MARK, create_table, drop_leftovers, insert_query, is_temporary_name, temporary_relation};
+pub use distributed::local_relation;
 pub use docs::persist_docs;
 pub use error::MaterializeError;
 pub use grants::apply_grants;
-pub use incremental::recover as recover_incremental;
 pub use materialized_view::{has_merges_stopped, recover as recover_views, start_merges};
 pub use seed::{Seed, SeedColumn, load as load_seed};
 pub use table_spec::{ColumnSpec, TableSource, TableSpec};
@@ -144,6 +144,19 @@ pub fn materialization(name: &str) -> Result<&'static dyn Materialization, Mater
         "s3" | "s3queue" => &external::External,
         _ => return Err(MaterializeError::UnknownMaterialization { name: name.to_owned() }),
     })
+}
+
+/// Finishes what an ended run left behind: `leftovers` are the relations beside `model.relation` that bear its marks. It
+/// comes before the model is compiled, since its SQL may look at the table. Answers whether there was something to finish.
+///
+/// # Errors
+/// A statement failed; the leftovers stay for the next attempt.
+pub fn recover(model: &Model<'_>, adapter: &mut Adapter, leftovers: &[Relation]) -> Result<bool, MaterializeError> {
+    match model.node.materialized() {
+        "incremental" if !model.full_refresh => incremental::recover(model, adapter, leftovers),
+        "distributed_incremental" if !model.full_refresh => distributed::recover(model, adapter, leftovers),
+        _ => Ok(false),
+    }
 }
 
 /// The kind of relation that a materialization makes.

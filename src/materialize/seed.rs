@@ -21,6 +21,9 @@ use crate::{
 
 const ROWS_PER_BATCH: usize = 65_536;
 
+/// In memory; what is smaller becomes one part.
+const BYTES_PER_PART: usize = 16 << 20;
+
 /// A CSV file with the types of its columns.
 #[derive(Debug, Clone)]
 pub struct Seed {
@@ -189,7 +192,11 @@ pub fn load(model: &Model<'_>, adapter: &mut Adapter, seed: &Seed) -> Result<Out
         let names: Vec<String> = seed.columns.iter().map(|column| quote_identifier(&column.name)).collect();
         let statement = format!("INSERT INTO {aside} ({})", names.join(", "));
         let failure = RefCell::new(None);
-        let options = adapter.next_options();
+        // By default the engine gathers a million rows, or 256 MiB, for each of its threads before it writes the first.
+        let options = adapter
+            .next_options()
+            .setting("min_insert_block_size_bytes", BYTES_PER_PART.to_string())
+            .setting("max_threads", "1");
         let mut batches = seed.batches(&failure)?;
         adapter
             .session()

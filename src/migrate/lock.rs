@@ -22,7 +22,7 @@ use super::{
 };
 
 /// How long a holder may be silent before others take its lock.
-const LEASE: Duration = Duration::from_secs(60);
+pub(crate) const LEASE: Duration = Duration::from_secs(60);
 /// How often a holder says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// ClickHouse's TABLE_ALREADY_EXISTS.

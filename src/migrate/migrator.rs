@@ -19,7 +19,7 @@ use super::{
     lock::{Lock, ensure_database},
     plan::{Action, PlannedChange, RebuildStep, Renames},
     rebuild,
-    rows::{rows, text},
+    rows::{number, rows, text},
     views,
 };
 
@@ -37,6 +37,18 @@ pub struct Migrator {
     /// Secrets of the named collections, in the order of the hidden values.
     pub secrets: HashMap<String, Vec<Secret>>,
     pub lock_timeout: Duration,
+}
+
+/// The old version of a rebuilt table, kept for `undo`.
+#[derive(Debug, Clone)]
+pub struct KeptTable {
+    pub table: Relation,
+    pub rows: u64,
+    pub bytes: u64,
+    /// How long it is kept.
+    pub days: u32,
+    /// From when on `migrate` drops it; none while its migration has not ended.
+    pub until: Option<chrono::DateTime<chrono::Utc>>,
 }
 
 /// What happens while a plan is applied.
@@ -183,25 +195,40 @@ impl Migrator {
         refuse_destructive(plan, allowed)
     }
 
+    /// The old versions of rebuilt tables that are still there, in the order of their migrations.
+    ///
+    /// # Errors
+    /// The server cannot be asked.
+    pub fn kept(&self, retention_days: u32) -> Result<Vec<KeptTable>, MigrateError> {
+        let mut session = self.engine.connect()?;
+        let mut kept = Vec::new();
+        for entry in self.ledger.entries(&mut *session)? {
+            let changes: Vec<PlannedChange> = serde_json::from_str(&entry.plan).unwrap_or_default();
+            for step in changes.iter().flat_map(|change| &change.steps) {
+                let Step::Rebuild(step) = step else { continue };
+                let Some((rows, bytes)) = size(&mut *session, &step.old)? else { continue };
+                let days = step.keep_days.unwrap_or(retention_days);
+                let finished = chrono::NaiveDateTime::parse_from_str(&entry.finished_at, "%Y-%m-%d %H:%M:%S%.f").ok();
+                let until = finished.map(|finished| finished.and_utc() + chrono::TimeDelta::days(i64::from(days)));
+                kept.push(KeptTable { table: step.old.clone(), rows, bytes, days, until });
+            }
+        }
+        Ok(kept)
+    }
+
     /// Drops the old versions of rebuilt tables that are older than the retention. Answers what was dropped.
     ///
     /// # Errors
     /// The server refuses.
     pub fn drop_expired(&self, lock: &Lock, retention_days: u32) -> Result<Vec<String>, MigrateError> {
-        let mut session = self.engine.connect()?;
+        let now = chrono::Utc::now();
         let mut dropped = Vec::new();
-        for entry in self.ledger.entries(&mut *session)? {
-            let changes: Vec<PlannedChange> = serde_json::from_str(&entry.plan).unwrap_or_default();
-            for step in changes.iter().flat_map(|change| &change.steps) {
-                let Step::Rebuild(step) = step else { continue };
-                let keep = chrono::TimeDelta::days(i64::from(step.keep_days.unwrap_or(retention_days)));
-                let finished = chrono::NaiveDateTime::parse_from_str(&entry.finished_at, "%Y-%m-%d %H:%M:%S%.f");
-                let expired = finished.is_ok_and(|finished| chrono::Utc::now() - finished.and_utc() >= keep);
-                if expired && exists(&mut *session, &step.old)? {
-                    lock.check()?;
-                    session.execute(&self.templates.drop(&step.old, false)?, &QueryOptions::default())?;
-                    dropped.push(format!("dropped {}, kept for {} days", step.old.plain(), keep.num_days()));
-                }
+        for kept in self.kept(retention_days)? {
+            if kept.until.is_some_and(|until| until <= now) {
+                lock.check()?;
+                let mut session = self.engine.connect()?;
+                session.execute(&self.templates.drop(&kept.table, false)?, &QueryOptions::default())?;
+                dropped.push(format!("dropped {}, kept for {} days", kept.table.plain(), kept.days));
             }
         }
         Ok(dropped)
@@ -399,7 +426,10 @@ impl Migrator {
 
     fn step(&self, session: &mut dyn Session, step: &Step, migration: &str, lock: &Lock) -> Result<(), MigrateError> {
         match step {
-            Step::Sql(sql) => _ = session.execute(sql, &alter_options(sql))?,
+            Step::Sql(sql) => {
+                let summary = session.execute(sql, &alter_options(sql))?;
+                tracing::info!(migration, query_id = summary.query_id, "statement");
+            }
             Step::Collection { name, sql } => {
                 let secrets = self.secrets.get(name).map(Vec::as_slice).unwrap_or_default();
                 session
@@ -451,8 +481,9 @@ fn is_repeatable(sql: &str) -> bool {
 /// A file as a change of a plan.
 pub fn file_change(file: &MigrationFile) -> PlannedChange {
     let name = file.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut change = PlannedChange::new(&name, "migration file", Action::Run, ChangeClass::MetadataOnly);
-    change.summary.push(format!("{} statements", file.statements.len()));
+    let mut change = PlannedChange::new(&name, "migration file", Action::Run, ChangeClass::ByHand);
+    let count = file.statements.len();
+    change.summary.push(format!("{count} statement{}", if count == 1 { "" } else { "s" }));
     change.steps = file.statements.iter().map(|sql| Step::Sql(sql.clone())).collect();
     change
 }
@@ -472,13 +503,14 @@ fn without(error: EngineError, secrets: &[Secret]) -> EngineError {
     }
 }
 
-fn exists(session: &mut dyn Session, table: &Relation) -> Result<bool, MigrateError> {
+/// Rows and bytes of a table; none where it does not exist.
+fn size(session: &mut dyn Session, table: &Relation) -> Result<Option<(u64, u64)>, MigrateError> {
     let sql = format!(
-        "SELECT 1 FROM system.tables WHERE database = {} AND name = {}",
+        "SELECT ifNull(total_rows, 0), ifNull(total_bytes, 0) FROM system.tables WHERE database = {} AND name = {}",
         quote_string(&table.database),
         quote_string(&table.name)
     );
-    Ok(!rows(session, &sql)?.is_empty())
+    Ok(rows(session, &sql)?.first().map(|row| (number(row, 0), number(row, 1))))
 }
 
 /// Refuses the whole plan when some object would lose data and was not named.

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{ddl::ChangeClass, schema::Relation};
 
 /// Changes with the meaning of what is in a plan file.
-pub(super) const PLAN_FORMAT: u32 = 1;
+const PLAN_FORMAT: u32 = 1;
 
 /// All changes between the warehouse and what is wanted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -21,12 +21,48 @@ pub struct Plan {
     pub made_at: DateTime<Utc>,
     /// Of the live objects that the plan looked at: a plan applies to that warehouse alone.
     pub fingerprint: String,
+    /// Whether queues belong to what is wanted: `migrate apply` plans again, the same way.
+    #[serde(default)]
+    pub queue: bool,
     pub changes: Vec<PlannedChange>,
     /// What a reader should know and nobody has to do.
     pub notes: Vec<String>,
 }
 
 impl Plan {
+    /// A plan made at `made_at`, named after that and what it does.
+    pub(super) fn new(made_at: DateTime<Utc>, fingerprint: String, changes: Vec<PlannedChange>) -> Self {
+        let plan = Self {
+            format: PLAN_FORMAT,
+            id: String::new(),
+            made_at,
+            fingerprint,
+            queue: false,
+            changes,
+            notes: Vec::new(),
+        };
+        plan.named()
+    }
+
+    /// The same under the name that fits what it does now.
+    #[must_use]
+    pub fn named(mut self) -> Self {
+        self.id = format!("{}_{}", self.made_at.format("%Y%m%dT%H%M%S%3f"), &self.checksum()[..8]);
+        self
+    }
+
+    /// The plan of a file that `--out` wrote.
+    ///
+    /// # Errors
+    /// Why the text is no plan, or none of this version of chpipe.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let plan: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if plan.format != PLAN_FORMAT {
+            return Err(format!("it is of format {}, and this chpipe reads format {PLAN_FORMAT}", plan.format));
+        }
+        Ok(plan)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
@@ -41,11 +77,13 @@ impl Plan {
         self.changes.iter().flat_map(|change| change.steps.iter().flat_map(Step::sql))
     }
 
-    /// The checksum of its statements; the times that name kept tables aside, equal for equal plans.
-    pub fn steps_checksum(&self) -> String {
+    /// The checksum of its statements; the times that name kept tables aside, equal for equal plans. The state's database is
+    /// left out: the lock makes it before a plan is applied.
+    pub fn steps_checksum(&self, state_database: &str) -> String {
         let changes: Vec<_> = self
             .changes
             .iter()
+            .filter(|change| change.object != state_database)
             .map(|change| {
                 let steps: Vec<Step> = change
                     .steps

@@ -6,11 +6,11 @@ use std::collections::{BTreeSet, HashMap};
 use crate::{
     config::Secret,
     ddl::{
-        Alteration, ChangeClass, Conversion, Dataset, DiffHints, Rebuild, TableDiff, TableSpec, Templates, ViewDiff,
-        WantedOptions, diff_table, diff_view, wanted_objects,
+        Alteration, ChangeClass, Conversion, Dataset, DiffHints, PATH, Rebuild, TableDiff, TableSpec, Templates,
+        ViewDiff, WantedOptions, diff_table, diff_view, wanted_objects,
     },
     engine::{Capabilities, Session, quote_identifier, quote_string},
-    schema::{MaterializedView, NamedCollection, Relation, SchemaObject, Table, parse_create},
+    schema::{ClickHouseType, MaterializedView, NamedCollection, Relation, SchemaObject, Table, parse_create},
 };
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
     collections::{self, Comparison, LiveCollection},
     ledger::Ledger,
     live::{Live, LiveObject, normalise},
-    plan::{Action, PLAN_FORMAT, Plan, PlannedChange, RebuildStep, Renames, Step, checksum},
+    plan::{Action, Plan, PlannedChange, RebuildStep, Renames, Step, checksum},
     rebuild,
     rows::{number, rows},
     state, views,
@@ -92,16 +92,16 @@ pub fn make_plan(
         planner.object(object, &parse_create(formatted)?, create, spec)?;
     }
     let Planner { changes, notes, .. } = planner;
-    let made_at = chrono::Utc::now();
-    let mut plan =
-        Plan { format: PLAN_FORMAT, id: String::new(), made_at, fingerprint: fingerprint(&live), changes, notes };
-    plan.id = format!("{}_{}", made_at.format("%Y%m%dT%H%M%S%3f"), &plan.checksum()[..8]);
-    Ok(plan)
+    let plan = Plan::new(chrono::Utc::now(), fingerprint(&live, wanted.state_database), changes);
+    Ok(Plan { queue: wanted.options.queue, notes, ..plan })
 }
 
 /// What identifies the state of the warehouse that a plan was made for.
-pub(crate) fn fingerprint(live: &Live) -> String {
-    let mut text = live.databases.join(",");
+pub(crate) fn fingerprint(live: &Live, state_database: &str) -> String {
+    // The lock makes the state's database before a plan is applied.
+    let databases: Vec<&str> =
+        live.databases.iter().map(String::as_str).filter(|name| *name != state_database).collect();
+    let mut text = databases.join(",");
     for (relation, object) in &live.objects {
         // The lock and the ledger change with every command.
         if !matches!(relation.name.as_str(), "lock" | "migrations" | "migration_steps" | "loads" | "runs") {
@@ -625,6 +625,17 @@ fn created_summary(table: &Table) -> Vec<String> {
     let mut lines = vec![format!("{} columns, {}", table.columns.len(), table.engine)];
     if let Some(key) = &table.order_by {
         lines.push(format!("ORDER BY {key}"));
+    }
+    let nested: Vec<&str> = table
+        .columns
+        .iter()
+        .filter(|column| {
+            matches!(column.kind, ClickHouseType::Array(_) | ClickHouseType::Map(..) | ClickHouseType::Tuple(_))
+        })
+        .map(|column| column.name.as_str())
+        .collect();
+    if table.engine.is_merge_tree() && table.column(PATH).is_some() && !nested.is_empty() {
+        lines.push(format!("a NULL list, map or struct of the files arrives empty: {}", nested.join(", ")));
     }
     lines
 }

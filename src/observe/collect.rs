@@ -2,6 +2,8 @@
 //! out: a [`Registry`]. What was never made (no migration, no load, another project than F1) is left out, not an error.
 //! What extract and transform did, the lake tells ([`super::of_lake`]).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
@@ -9,7 +11,10 @@ use super::{
     audit::{rows, text},
     metrics::{self, Kind, Registry, Sample, SampleValue},
 };
-use crate::engine::{EngineError, Session, quote_identifier, quote_string};
+use crate::{
+    engine::{EngineError, Session, quote_identifier, quote_string},
+    migrate::LEASE,
+};
 
 /// Upper bounds of the duration buckets, seconds.
 const BOUNDS: [f64; 12] = [0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0];
@@ -37,6 +42,8 @@ pub struct CollectOptions {
     pub schema: String,
     pub target: String,
     pub now: DateTime<Utc>,
+    /// Batches of each endpoint that are in Silver and not loaded; none where the lake cannot be asked.
+    pub pending: Option<BTreeMap<String, u64>>,
 }
 
 /// Reads everything.
@@ -125,13 +132,37 @@ impl Collector<'_> {
                  finished_at) / 1000 AS value FROM {runs} GROUP BY 1 ORDER BY 1"
             ),
         )?;
+        self.migrations()
+    }
+
+    /// A migration that failed is over with the next one that works: `recovered` from then on. One that has begun and not
+    /// ended is `running` as long as the lock's holder lives, and `interrupted` after it.
+    fn migrations(&mut self) -> Result<(), EngineError> {
+        let held = format!(
+            "SELECT greatest(max(beat_at), toDateTime64((SELECT metadata_modification_time FROM system.tables WHERE \
+             database = {} AND name = 'lock'), 3, 'UTC')) > now64(3, 'UTC') - INTERVAL {} SECOND AS is_held FROM {}",
+            quote_string(&self.options.state_database),
+            LEASE.as_secs(),
+            self.state("lock")
+        );
+        let held = self.rows(&held)?.first().is_some_and(|row| text(row, "is_held") == "1");
+        let started = if held { "running" } else { "interrupted" };
+        let worked = format!(
+            "SELECT toString(max(started_at)) AS at FROM {} FINAL WHERE command IN ('migrate', 'backfill') AND \
+             outcome = 'success'",
+            self.state("runs")
+        );
+        let worked =
+            self.rows(&worked)?.first().map_or_else(|| "1970-01-01 00:00:00".to_owned(), |row| text(row, "at"));
         let migrations = self.state("migrations");
         self.family(
             ("chpipe_migrations", Kind::Gauge, "Migrations in the ledger by state"),
             &["state"],
             &format!(
-                "SELECT if(state = 'started', 'running', toString(state)) AS state, count() AS value \
-                 FROM {migrations} FINAL GROUP BY 1 ORDER BY 1"
+                "SELECT multiIf(state = 'started', '{started}', \
+                 state = 'failed' AND started_at <= toDateTime64({}, 3, 'UTC'), 'recovered', toString(state)) AS state, \
+                 count() AS value FROM {migrations} FINAL GROUP BY 1 ORDER BY 1",
+                quote_string(&worked)
             ),
         )
     }
@@ -145,17 +176,26 @@ impl Collector<'_> {
             );
             self.family(family, &["layer", "endpoint"], &sql)?;
         }
-        let loads = self.state("loads");
-        self.family(
-            metrics::BATCHES,
-            &["endpoint", "state"],
-            &format!(
-                "SELECT endpoint, state, sum(n) AS value FROM ( \
-                   SELECT toString(endpoint) AS endpoint, 'complete' AS state, count() AS n FROM {batches} FINAL GROUP BY 1 \
-                   UNION ALL SELECT toString(dataset), 'pending', countIf(state != 'loaded') FROM {loads} FINAL GROUP BY 1 \
-                 ) GROUP BY 1, 2 ORDER BY 1, 2"
-            ),
-        )
+        let sql = format!("SELECT toString(endpoint) AS endpoint, count() AS n FROM {batches} FINAL GROUP BY 1");
+        let complete: BTreeMap<String, f64> =
+            self.rows(&sql)?.iter().map(|row| (text(row, "endpoint"), row["n"].as_f64().unwrap_or_default())).collect();
+        let pending = self.options.pending.clone().unwrap_or_default();
+        let endpoints: BTreeSet<&String> = complete.keys().chain(pending.keys()).collect();
+        let mut samples = Vec::new();
+        for endpoint in endpoints {
+            let mut sample = |state: &str, value| {
+                let labels = vec![("endpoint", endpoint.clone()), ("state", state.to_owned())];
+                samples.push(Sample { labels, value: SampleValue::Number(value) });
+            };
+            sample("complete", complete.get(endpoint).copied().unwrap_or_default());
+            // Nobody knows while the lake is away.
+            if self.options.pending.is_some() {
+                sample("pending", pending.get(endpoint).copied().unwrap_or_default() as f64);
+            }
+        }
+        let (name, kind, help) = metrics::BATCHES;
+        self.registry.add(name, kind, help, samples);
+        Ok(())
     }
 
     fn nodes(&mut self) -> Result<(), EngineError> {

@@ -3,7 +3,7 @@
 //! worked on as a whole and written last, so that what a kill leaves behind is either nothing or all of it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, TryFutureExt as _, TryStreamExt as _, stream};
 use indexmap::IndexMap;
 use serde::Serialize;
 use serde_json::{json, value::RawValue};
@@ -30,6 +30,9 @@ use crate::{
 
 /// Pages of one batch that are asked for ahead.
 const PAGES_AHEAD: usize = 8;
+
+/// Endpoints that are listed at once: over S3 a listing is one request after the other.
+const LISTINGS: usize = 4;
 
 /// What to transform and how.
 #[derive(Debug, Clone)]
@@ -71,6 +74,8 @@ pub struct EndpointReport {
     /// Left alone: pages are missing.
     pub incomplete: u64,
     pub failed: u64,
+    /// Incomplete or failed, with a newer batch of the same listing in Silver that has taken its place.
+    pub superseded: u64,
     pub pages: u64,
     pub rows: u64,
     pub quarantined: u64,
@@ -133,6 +138,16 @@ pub struct Plan {
     pub skipped: IndexMap<String, u64>,
     /// Keys of what was refused earlier.
     quarantined: HashSet<String>,
+    /// The newest batch of each partition that Silver has.
+    newest: HashMap<Partition, BatchId>,
+}
+
+impl Plan {
+    /// Whether a newer batch stands in Silver, so that nobody misses this one: Bronze keeps it for ever, and a page that
+    /// was broken once must not fail every run to come.
+    fn is_superseded(&self, batch: &BronzeBatch) -> bool {
+        self.newest.get(&batch.partition).is_some_and(|newest| *newest > batch.batch_id)
+    }
 }
 
 /// Told of every batch as it ends.
@@ -156,12 +171,13 @@ impl Transform {
     /// # Errors
     /// The lake cannot be listed.
     pub async fn plan(&self) -> Result<Plan, TransformError> {
-        let mut plan = Plan { batches: Vec::new(), skipped: IndexMap::new(), quarantined: HashSet::new() };
-        for endpoint in self.shapes.keys() {
-            let (mut found, done) = futures::try_join!(self.bronze_batches(endpoint), self.silver_batches(endpoint))?;
-            if !found.is_empty() {
-                plan.quarantined.extend(self.lake.silver.list_keys(&quarantine_prefix(endpoint)).await?);
-            }
+        let mut plan =
+            Plan { batches: Vec::new(), skipped: IndexMap::new(), quarantined: HashSet::new(), newest: HashMap::new() };
+        let mut listings = stream::iter(self.shapes.keys())
+            .map(|endpoint| self.listed(endpoint).map_ok(move |listed| (endpoint, listed)))
+            .buffered(LISTINGS);
+        while let Some((endpoint, (mut found, done, quarantined))) = listings.try_next().await? {
+            plan.quarantined.extend(quarantined);
             self.select(&mut found);
             let before = found.len();
             if !self.options.force {
@@ -169,6 +185,10 @@ impl Transform {
             }
             plan.skipped.insert(endpoint.clone(), (before - found.len()) as u64);
             plan.batches.extend(found);
+            for (partition, batch_id) in done {
+                let newest = plan.newest.entry(partition).or_insert(batch_id);
+                *newest = batch_id.max(*newest);
+            }
         }
         Ok(plan)
     }
@@ -180,20 +200,22 @@ impl Transform {
     /// in `report` all the same.
     pub async fn run(
         self: &Arc<Self>,
-        plan: Plan,
+        mut plan: Plan,
         progress: Arc<dyn Progress>,
         report: &mut Report,
     ) -> Result<(), TransformError> {
         keep_freed_memory();
         let planned = plan.batches.len();
-        for (endpoint, skipped) in plan.skipped {
+        for (endpoint, skipped) in std::mem::take(&mut plan.skipped) {
             report.endpoints.entry(endpoint).or_default().skipped += skipped;
         }
-        let (written, quarantined) = (Arc::new(AtomicU64::new(0)), Arc::new(plan.quarantined));
+        let batches = std::mem::take(&mut plan.batches);
+        let written = Arc::new(AtomicU64::new(0));
+        let quarantined = Arc::new(std::mem::take(&mut plan.quarantined));
         let mut drift: BTreeMap<(String, String), Drift> = BTreeMap::new();
         let mut failures: Vec<(BronzeBatch, TransformError)> = Vec::new();
         let mut interrupted = false;
-        let tasks = stream::iter(plan.batches).map(|batch| {
+        let tasks = stream::iter(batches).map(|batch| {
             let (stage, progress, written) = (Arc::clone(self), Arc::clone(&progress), Arc::clone(&written));
             let quarantined = Arc::clone(&quarantined);
             // A task of its own: parsing and encoding then use every core.
@@ -219,6 +241,7 @@ impl Transform {
             let endpoint = report.endpoints.entry(batch.partition.endpoint().to_owned()).or_default();
             match outcome {
                 None => interrupted = true,
+                Some(Ok(Outcome::Incomplete)) if plan.is_superseded(&batch) => endpoint.superseded += 1,
                 Some(Ok(Outcome::Incomplete)) => endpoint.incomplete += 1,
                 Some(Ok(Outcome::Written(written))) => {
                     endpoint.add(&batch, &written);
@@ -230,6 +253,11 @@ impl Transform {
                             sum.example = found.example;
                         }
                     }
+                }
+                Some(Err(TransformError::Page { .. } | TransformError::Quarantine { .. }))
+                    if plan.is_superseded(&batch) =>
+                {
+                    endpoint.superseded += 1;
                 }
                 Some(Err(error)) => {
                     endpoint.failed += 1;
@@ -333,6 +361,16 @@ impl Transform {
             drift: table.drift,
             elapsed: started.elapsed(),
         }))
+    }
+
+    /// What the lake has of an endpoint: its batches in Bronze, those that Silver has, the keys of its quarantine.
+    async fn listed(
+        &self,
+        endpoint: &str,
+    ) -> Result<(Vec<BronzeBatch>, HashSet<(Partition, BatchId)>, Vec<String>), TransformError> {
+        let quarantine =
+            async { Ok::<_, TransformError>(self.lake.silver.list_keys(&quarantine_prefix(endpoint)).await?) };
+        futures::try_join!(self.bronze_batches(endpoint), self.silver_batches(endpoint), quarantine)
     }
 
     /// The batches of an endpoint that have at least their first page, by partition and batch_id.

@@ -152,8 +152,15 @@ def check_dockerfile(stages: dict[str, str]) -> None:
         users = re.findall(r"^USER\s+(\S+)", part, re.MULTILINE)
         expect(users and users[-1] not in {"root", "0"}, f"Dockerfile: {name} runs as root")
         expect("HEALTHCHECK" in part, f"Dockerfile: {name} has no health check")
+        if "--from=project" in part:
+            # docs/operations.md runs its commands by `docker compose exec`, from whatever folder the image starts in.
+            for variable in ("DBT_PROJECT_DIR", "DBT_PROFILES_DIR", "DBT_TARGET"):
+                expect(f"{variable}=" in part, f"Dockerfile: {name} has the project, and no {variable}")
     ignore = (ROOT / "docker/Dockerfile.dockerignore").read_text().splitlines()
     kept = {line[1:] for line in ignore if line.startswith("!")}
+    # What the build reads without a COPY that names it.
+    for source in ("Cargo.toml", "Cargo.lock", ".cargo", "src", "ddl"):
+        expect(source in kept, f"Dockerfile.dockerignore leaves out {source}")
     for line in re.findall(r"^COPY (?!--from)(?:--\S+ )?(.+)$", text, re.MULTILINE):
         for source in line.split()[:-1]:
             if source == ".":

@@ -362,6 +362,7 @@ impl NodeName {
             "total": position.total,
             "status": result.and_then(|result| result.message.clone()),
             "execution_time": result.map(|result| result.execution_time),
+            "query_id": result.and_then(|result| result.adapter_response.get("query_id")),
             "node_info": {
                 "unique_id": self.unique_id,
                 "node_name": self.short,

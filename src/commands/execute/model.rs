@@ -1,10 +1,16 @@
 //! Models: the built-in materializations, and those that the project brings itself.
 
-use super::node::{Done, Failure, NodeWorker, Running, response};
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{
+    node::{Done, Failure, NodeWorker, Running, response},
+    prepare::invocation_of,
+};
 use crate::{
+    adapter::{Adapter, AdapterError},
+    engine::quote_string,
     materialize::{
-        MaterializeError, Model, apply_grants, drop_leftovers, materialization, persist_docs, recover_incremental,
-        recover_views,
+        MaterializeError, Model, apply_grants, drop_leftovers, materialization, persist_docs, recover, recover_views,
     },
     project::{Hook, Node, Relation, ResourceType},
     render::{BuiltinMaterialization, Phase, Resolve as _, Value},
@@ -14,20 +20,18 @@ impl NodeWorker<'_> {
     /// Finishes or removes what an ended invocation left beside the node's relation.
     pub(super) fn finish_leftovers(&self, running: &Running<'_>) -> Result<(), Failure> {
         let relation = running.node.relation();
-        let mut leftovers = self.prepared.take_leftovers(&relation);
+        let mut leftovers = self.prepared.take_leftovers(running.node);
         if leftovers.is_empty() {
             return Ok(());
         }
         let failed = |error: MaterializeError| Failure::materialize(running.node, &error);
         let mut adapter = running.warehouse.adapter();
-        if running.node.materialized() == "incremental" && !self.full_refresh(running.node) {
-            let model = self.model(running.node, &relation, "", &[]);
-            if recover_incremental(&model, &mut adapter, &leftovers).map_err(failed)? {
-                self.lines.note(&format!("Finished an interrupted run of {relation}"));
-            }
+        end_statements_of(&mut adapter, &leftovers).map_err(|error| failed(error.into()))?;
+        let model = self.model(running.node, &relation, "", &[]);
+        if recover(&model, &mut adapter, &leftovers).map_err(failed)? {
+            self.lines.note(&format!("Finished an interrupted run of {relation}"));
         }
         if running.node.materialized() == "materialized_view" {
-            let model = self.model(running.node, &relation, "", &[]);
             let again = recover_views(&model, &mut adapter, &leftovers).map_err(failed)?;
             leftovers.retain(|leftover| !again.contains(leftover));
             running.again.replace(again);
@@ -163,6 +167,26 @@ impl NodeWorker<'_> {
             .map(Node::relation)
             .collect()
     }
+}
+
+/// On a server a statement of a killed invocation runs on, and may still bring in rows: it is ended, and its end awaited,
+/// before anything is made of what is there.
+fn end_statements_of(adapter: &mut Adapter, leftovers: &[Relation]) -> Result<(), AdapterError> {
+    let marks: BTreeSet<String> = leftovers.iter().filter_map(|leftover| invocation_of(&leftover.identifier)).collect();
+    let conditions: Vec<String> =
+        marks.iter().map(|mark| format!("startsWith(query_id, {})", quote_string(&format!("{mark}-")))).collect();
+    if conditions.is_empty() {
+        return Ok(());
+    }
+    let sql = format!("KILL QUERY{} WHERE {} SYNC", adapter.on_cluster(), conditions.join(" OR "));
+    for _ in 0..600 {
+        // It answers with what it found running.
+        if adapter.rows(&sql)?.is_empty() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Err(AdapterError::Answer { about: sql, reason: "a statement of an ended invocation does not end".to_owned() })
 }
 
 /// `pre_hooks` and `post_hooks` as `run_hooks` takes them.

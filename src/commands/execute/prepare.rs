@@ -2,7 +2,7 @@
 //! the databases, lists leftovers.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -13,13 +13,13 @@ use super::{Lines, Plan};
 use crate::{
     Error,
     adapter::{
-        Adapter, AdapterOptions, Catalog, Lease, LeaseError, LeaseHolder, NodeWarehouse, Templates, is_held,
-        load_templates,
+        Adapter, AdapterError, AdapterOptions, Catalog, Lease, LeaseError, LeaseHolder, NodeWarehouse, Templates,
+        is_held, load_templates,
     },
     commands::{Context, warehouse::Warehouse},
-    engine::Engine,
-    materialize::{has_merges_stopped, is_temporary_name, start_merges},
-    project::{Relation, ResourceType, Workspace},
+    engine::{Engine, quote_string},
+    materialize::{has_merges_stopped, is_temporary_name, local_relation, start_merges},
+    project::{Node, Relation, RelationKind, ResourceType, Workspace},
     snapshot::{self, SnapshotError},
 };
 
@@ -128,6 +128,7 @@ impl Prepared {
     /// Creates the databases of the selected nodes, where the plan says so, and finds what earlier invocations left in them.
     pub(super) fn schemas(&mut self, workspace: &Workspace, ids: &[String], plan: &Plan<'_>) -> Result<(), Error> {
         let mut wanted: BTreeSet<&str> = BTreeSet::new();
+        let mut of_shards: BTreeSet<String> = BTreeSet::new();
         for node in ids.iter().filter_map(|id| workspace.manifest.nodes.get(id)) {
             let stored = plan.execution.store_failures || node.config.store_failures() == Some(true);
             let makes_relation = match node.resource_type {
@@ -137,6 +138,9 @@ impl Prepared {
             };
             if makes_relation && !node.schema.is_empty() {
                 wanted.insert(&node.schema);
+            }
+            if is_distributed(node) {
+                of_shards.insert(local_relation(&node.relation(), &self.options).schema);
             }
         }
         let mut adapter = self.main.adapter();
@@ -151,11 +155,13 @@ impl Prepared {
         if !missing.is_empty() {
             databases = adapter.databases()?;
         }
-        databases.retain(|name, _| wanted.contains(name.as_str()));
+        databases.retain(|name, _| wanted.contains(name.as_str()) || of_shards.contains(name));
         let listed = adapter.relations_in(&databases)?;
+        let elsewhere = if of_shards.is_empty() { Vec::new() } else { temporary_elsewhere(&mut adapter, &databases)? };
+        let elsewhere = elsewhere.iter().filter(|relation| !listed.iter().any(|info| info.relation == **relation));
         let mut leftovers = self.leftovers.lock();
         let mut alive: BTreeMap<String, bool> = BTreeMap::new();
-        for relation in listed.iter().map(|info| &info.relation) {
+        for relation in listed.iter().map(|info| &info.relation).chain(elsewhere) {
             if let Some((owner, mark)) = leftover_of(&relation.identifier) {
                 let in_use = match alive.get(&mark) {
                     Some(in_use) => *in_use,
@@ -181,10 +187,19 @@ impl Prepared {
         Ok(())
     }
 
-    /// What an earlier invocation left beside a relation; handed out once.
-    pub(super) fn take_leftovers(&self, relation: &Relation) -> Vec<Relation> {
-        let key = (relation.schema.clone(), relation.identifier.clone());
-        self.leftovers.lock().remove(&key).unwrap_or_default()
+    /// What an earlier invocation left beside a node's relation, or its tables on the shards; handed out once.
+    pub(super) fn take_leftovers(&self, node: &Node) -> Vec<Relation> {
+        let relation = node.relation();
+        let mut schemas = vec![relation.schema.clone()];
+        if is_distributed(node) {
+            schemas.push(local_relation(&relation, &self.options).schema);
+        }
+        let mut leftovers = self.leftovers.lock();
+        schemas
+            .into_iter()
+            .filter_map(|schema| leftovers.remove(&(schema, relation.identifier.clone())))
+            .flatten()
+            .collect()
     }
 
     /// All relations of these databases, as (schema, identifier).
@@ -201,6 +216,45 @@ impl Prepared {
         }
         Ok(existing)
     }
+}
+
+fn is_distributed(node: &Node) -> bool {
+    matches!(node.materialized(), "distributed_table" | "distributed_incremental")
+}
+
+/// Temporary tables in these databases on any replica of the cluster: a run can end when some of them have carried out a
+/// statement and others have not. A replica that cannot be asked is one on which nothing can be dropped either.
+fn temporary_elsewhere(
+    adapter: &mut Adapter,
+    databases: &HashMap<String, String>,
+) -> Result<Vec<Relation>, AdapterError> {
+    // The function is of 20.3.
+    let Some(cluster) = adapter.options().cluster.clone().filter(|_| adapter.capabilities().version >= (20, 3)) else {
+        return Ok(Vec::new());
+    };
+    let names: Vec<String> = databases.keys().map(|name| quote_string(name)).collect();
+    let sql = format!(
+        "SELECT DISTINCT database, name FROM clusterAllReplicas({}, system.tables) \
+         WHERE database IN ({}) AND (name LIKE '%\\_\\_dbt\\_tmp\\_%' OR name LIKE '%\\_\\_dbt\\_new\\_data\\_%') \
+         ORDER BY database, name SETTINGS skip_unavailable_shards = 1",
+        quote_string(&cluster),
+        names.join(", ")
+    );
+    let rows = adapter.rows(&sql)?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| {
+            let mut values = row.into_iter().flatten();
+            let mut relation = Relation::new(values.next()?, values.next()?);
+            relation.kind = Some(RelationKind::Table);
+            Some(relation)
+        })
+        .collect())
+}
+
+/// The invocation that made a temporary relation of this name.
+pub(super) fn invocation_of(name: &str) -> Option<String> {
+    leftover_of(name).map(|(_, mark)| mark)
 }
 
 /// The identifier that a leftover belongs to, and the invocation that made it.
