@@ -54,7 +54,12 @@ pub(super) fn generate(
         ResourceType::Operation,
     ];
     let state = previous_state(&args.selection, &workspace, &context.printer)?;
-    let selection = Selector::new(&workspace).with_state(state.as_ref()).select(&args.selection, &kinds)?;
+    let mut of_kinds = args.selection.clone();
+    if of_kinds.resource_type.is_empty() {
+        // Analyses too, which other commands leave out.
+        of_kinds.resource_type.push("all".to_owned());
+    }
+    let selection = Selector::new(&workspace).with_state(state.as_ref()).select(&of_kinds, &kinds)?;
     for warning in &selection.warnings {
         context.printer.warning(warning);
     }

@@ -365,7 +365,7 @@ impl Profiles<'_> {
 }
 
 /// One letter more, less or other, or two swapped.
-fn is_near(known: &str, typed: &str) -> bool {
+pub(crate) fn is_near(known: &str, typed: &str) -> bool {
     let (known, typed): (Vec<char>, Vec<char>) = (known.chars().collect(), typed.chars().collect());
     let start = known.iter().zip(&typed).take_while(|(a, b)| a == b).count();
     let end = known[start..].iter().rev().zip(typed[start..].iter().rev()).take_while(|(a, b)| a == b).count();

@@ -19,7 +19,7 @@ use crate::{
     commands::{Context, ExitStatus},
     engine::quote_string,
     interrupt::interrupted,
-    project::{CompiledNodes, Compiler, DBT_VERSION, Freshness, FreshnessThreshold, Source, Workspace, write_manifest},
+    project::{Compiler, DBT_VERSION, Freshness, FreshnessThreshold, Source, Workspace, write_manifest},
     schedule::{self, NodeResult, NodeStatus, Position, ScheduleOptions, SkipCause, Worker},
 };
 
@@ -54,16 +54,18 @@ pub(in crate::commands) fn freshness(
     context: &Context,
 ) -> Result<ExitStatus, Error> {
     let started = Instant::now();
-    let report = |workspace: &Workspace, checked: &[Checked<'_>]| -> Result<(), Error> {
-        let path = output.map_or_else(|| workspace.target_path().join("sources.json"), Path::to_owned);
-        write(&path, context, workspace, checked, started)?;
-        write_manifest(&workspace.manifest, &CompiledNodes::new(), &context.invocation, workspace.target_path())?;
-        Ok(())
-    };
+    let report =
+        |workspace: &Workspace, compiler: Option<&Compiler<'_>>, checked: &[Checked<'_>]| -> Result<(), Error> {
+            let path = output.map_or_else(|| workspace.target_path().join("sources.json"), Path::to_owned);
+            write(&path, context, workspace, checked, started)?;
+            let compiled = compiler.map(Compiler::compiled).unwrap_or_default();
+            write_manifest(&workspace.manifest, &compiled, &context.invocation, workspace.target_path())?;
+            Ok(())
+        };
     let status = with_worker(
         plan,
         context,
-        |workspace| report(workspace, &[]),
+        |workspace| report(workspace, None, &[]),
         |worker, ids| {
             let threads = context.settings.threads.unwrap_or(worker.workspace.target.threads).max(1);
             worker.lines.concurrency(threads, &worker.workspace.target.name);
@@ -84,7 +86,7 @@ pub(in crate::commands) fn freshness(
                 hooked.extend(ended);
             }
             let checked = checker.checked.into_inner();
-            report(worker.workspace, &checked)?;
+            report(worker.workspace, Some(worker.compiler), &checked)?;
             worker.lines.note("Done.");
             let failed = hooked.iter().any(|result| result.status.is_failure())
                 || checked.iter().any(|checked| matches!(checked.status, "error" | "runtime error"));

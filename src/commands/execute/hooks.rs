@@ -136,7 +136,7 @@ fn results_value(worker: &NodeWorker<'_>, results: &[NodeResult]) -> Value {
         if let Some(resource) = worker.workspace.manifest.resource(&result.unique_id) {
             entry["node"] = crate::project::resource_json(resource);
         }
-        render::dataclass(&entry, &["node"])
+        render::dataclass(&entry, &["node", "timing"])
     });
     Value::list(entries.collect())
 }

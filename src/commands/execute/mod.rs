@@ -281,7 +281,9 @@ fn order(workspace: &Workspace, ids: &[String], tests_block: bool) -> IndexMap<S
     if tests_block {
         for (test, parents) in data_tests(workspace, &selected) {
             for id in common_descendants(workspace, &parents) {
-                if !is_test(workspace, id)
+                // As dbt's: exposures wait for what they depend on, not for its tests.
+                if workspace.manifest.nodes.contains_key(id)
+                    && !is_test(workspace, id)
                     && selected.contains(id)
                     && let Some(waits) = waits.get_mut(id)
                 {

@@ -260,6 +260,7 @@ struct Parser<'c, 'a> {
 impl<'c> Parser<'c, '_> {
     fn run(mut self) -> Result<Manifest, ProjectError> {
         let mut entries = self.entries()?;
+        advice::misspelt_properties(self.context, &entries);
         self.override_sources(&mut entries);
         let mut stubs = self.stubs()?;
         for entry in entries.iter().filter(|entry| entry.section == "snapshots") {
@@ -294,6 +295,7 @@ impl<'c> Parser<'c, '_> {
         link::check(context, &self.manifest)?;
         advice::names_with_spaces(context, &self.manifest)?;
         advice::deprecated_models(context, &self.manifest);
+        advice::misspelt_configs(context, &self.manifest);
         link::maps(&mut self.manifest);
         Ok(self.manifest)
     }

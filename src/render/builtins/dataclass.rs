@@ -5,10 +5,15 @@ use std::sync::Arc;
 
 use super::super::{Arguments, Interpreter, Object, RenderError, Value};
 
-/// An object with these fields; those that are named in `nested` are objects too.
+/// An object with these fields; those that are named in `nested` are objects too, or lists of objects.
 pub fn dataclass(fields: &serde_json::Value, nested: &[&str]) -> Value {
-    let of_field =
-        |name: &str| -> Option<(Arc<str>, Value)> { Some((Arc::from(name), dataclass(fields.get(name)?, &[]))) };
+    let of_field = |name: &str| -> Option<(Arc<str>, Value)> {
+        let value = match fields.get(name)? {
+            serde_json::Value::Array(items) => Value::list(items.iter().map(|item| dataclass(item, &[])).collect()),
+            field => dataclass(field, &[]),
+        };
+        Some((Arc::from(name), value))
+    };
     let nested = nested.iter().filter_map(|name| of_field(name)).collect();
     Value::object(Dataclass { fields: Value::from_json(fields), nested })
 }

@@ -25,7 +25,7 @@
   {% if not execute %}{{ return('') }}{% endif %}
   {% set lines = [] %}
   {% for r in results | sort(attribute='node.unique_id') %}
-    {% do lines.append("('" ~ r.node.name ~ "', '" ~ r.to_dict()['status'] ~ "', '" ~ (r.failures if r.failures is not none else -1) ~ "', '" ~ r.node.resource_type ~ "', " ~ (r.execution_time > 0) | int ~ ", '" ~ (r.node.relation_name or '') ~ "', '" ~ (r.adapter_response.keys() | list | length > -1) ~ "', '" ~ (r.timing | map(attribute='name') | join(',')) ~ "', '" ~ r.thread_id[:6] ~ "')") %}
+    {% do lines.append("('" ~ r.node.name ~ "', '" ~ r.to_dict()['status'] ~ "', '" ~ (r.failures if r.failures is not none else -1) ~ "', '" ~ r.node.resource_type ~ "', " ~ (r.execution_time >= 0) | int ~ ", '" ~ (r.node.relation_name or '') ~ "', '" ~ (r.adapter_response.keys() | list | length > -1) ~ "', '" ~ (r.timing | map(attribute='name') | join(',')) ~ "', '" ~ r.thread_id[:6] ~ "')") %}
   {% endfor %}
   {% do run_query("create or replace table " ~ target.schema ~ "_audit.results (name String, status String, failures Int32, kind String, took UInt8, rel String, a String, t String, th String) engine = MergeTree order by name") %}
   {% if lines %}insert into {{ target.schema }}_audit.results values {{ lines | join(', ') }}{% endif %}
