@@ -136,16 +136,21 @@ fn mistakes_are_named() {
             "models/keyed.sql",
             "{{ config(materialized='incremental', unique_key='nope', incremental_strategy='delete_insert') }}\nselect 1 as id\n",
         )
+        .file(
+            "models/policy.sql",
+            "{{ config(materialized='incremental', on_schema_change='append') }}\nselect 1 as id\n",
+        )
         .file("seeds/typed.csv", "id,v\n1,\"a\nb\"\nx,c\n")
         .file("seeds/typed.yml", "seeds: [{name: typed, config: {column_types: {id: Int32}}}]\n");
-    run(&project, "run --select keyed").success();
-    let outcome = run(&project, "build --select tabel hooked keyed typed");
+    run(&project, "run --select keyed policy").success();
+    let outcome = run(&project, "build --select tabel hooked keyed policy typed");
     assert_eq!(outcome.code, Some(1));
     for part in [
         "there is no materialization `tabel`",
         "hint: there are view, table, incremental",
         "in the hook: select throwIf(1)",
         "`unique_key`: the query has no column `nope`; it has id",
+        "`on_schema_change`: `append` is none of `ignore`, `fail`, `append_new_columns`, `sync_all_columns`",
         "line 4: `id` is `x`, which is no Int32",
     ] {
         assert!(outcome.stdout.contains(part), "`{part}` is not in\n{}", outcome.stdout);
