@@ -136,7 +136,7 @@ pub(super) fn send(registry: &Registry, part: Part, context: &Context) -> Result
 /// # Errors
 /// The lake cannot be read, or a place cannot be reached or refuses.
 pub(super) async fn send_lake(context: &Context, lake: &Lake) -> Result<(), Error> {
-    let records = lake_run::records(lake, |_| false).await?;
+    let records = lake_run::all_records(context, lake).await?;
     let registry = of_lake(&records, context.settings.source.requests_per_hour, chrono::Utc::now());
     let context = context.clone();
     match tokio::task::spawn_blocking(move || send(&registry, Part::Lake, &context)).await {
@@ -178,7 +178,10 @@ impl State {
         let known: HashSet<String> = self.records.iter().map(|record| record.run_id.to_string()).collect();
         let new = lake_run::runtime(context)?.block_on(async {
             let lake = Lake::open(&context.settings).await?;
-            lake_run::records(&lake, |id| known.contains(id)).await
+            match known.is_empty() {
+                true => lake_run::all_records(context, &lake).await,
+                false => lake_run::records(&lake, |id| known.contains(id)).await,
+            }
         });
         match new {
             Ok(new) => self.records.extend(new),
