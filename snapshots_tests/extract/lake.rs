@@ -303,4 +303,10 @@ fn a_record_is_read_once() {
     // What the lake has no more does not count.
     fs_err::remove_file(&first).unwrap();
     assert_eq!(runs(), "2");
+    // An object that is made again is stored once.
+    project.run(["transform", "--all"]).success();
+    let text = fs_err::read_to_string(project.path().join("chpipe_lake.prom")).unwrap();
+    let stored =
+        format!("chpipe_layer_bytes{{layer=\"silver\"}} {}", fs_err::metadata(silver(&project)).unwrap().len());
+    assert!(text.lines().any(|line| line == stored), "{stored}\n{text}");
 }

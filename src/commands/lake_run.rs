@@ -128,6 +128,16 @@ pub(super) async fn all_records(context: &Context, lake: &Lake) -> Result<Vec<Ru
     Ok(records)
 }
 
+/// Bytes of the objects in Silver, records and quarantine (`_runs/`, `_quarantine/`) left out.
+///
+/// # Errors
+/// The lake cannot be read.
+pub(super) async fn silver_bytes(lake: &Lake) -> Result<u64, Error> {
+    let objects = lake.silver.list("", None).await?;
+    let is_data = |key: &str| !key.split('/').any(|folder| matches!(folder, "_runs" | "_quarantine"));
+    Ok(objects.iter().filter(|object| is_data(&object.key)).map(|object| object.size).sum())
+}
+
 /// Where a record is.
 struct KeptRecord {
     bucket: Arc<dyn Bucket>,
