@@ -41,6 +41,7 @@ pub mod serve;
 pub mod simulate;
 pub mod snapshot;
 pub mod transform;
+pub mod yaml;
 
 pub use error::Error;
 

@@ -4,6 +4,7 @@ use chpipe::snapshot::{Rule, preview, repair, verify};
 use serde_json::json;
 
 use super::take::Case;
+use crate::materialize::{query, shop};
 
 fn values(rows: &str) -> String {
     format!("select * from values('id Int32, v String', {rows})")
@@ -51,4 +52,20 @@ fn a_dry_run_writes_nothing() {
     assert_eq!(sample, ["new id = 4   ", "deleted id = 3   ", "changed id = 1 v a A"]);
     assert_eq!(case.rows("count(), countIf(dbt_valid_to IS NULL)"), ["3 3"]);
     assert_eq!(case.rows("count()"), ["3"]);
+}
+
+/// A dry run and a verification before the first run make no database.
+#[test]
+fn looking_makes_no_database() {
+    let project = shop().file(
+        "snapshots/snap.sql",
+        "{% snapshot snap %}{{ config(schema='kept', unique_key='id', strategy='check', check_cols='all') }}\nselect 1 as id, 'a' as v\n{% endsnapshot %}\n",
+    );
+    let dry = project.run(["snapshot", "--dry-run", "-s", "snap"]).success();
+    assert!(dry.stdout.contains("does not exist yet; 1 rows would be inserted"), "{}", dry.stdout);
+    let verified = project.run(["snapshot", "verify", "-s", "snap"]).success();
+    assert!(verified.stdout.contains("does not exist yet"), "{}", verified.stdout);
+    assert_eq!(query(&project, "select count() from system.databases where name like 'shop%'"), ["0"]);
+    project.run(["snapshot", "-s", "snap"]).success();
+    assert_eq!(query(&project, "select id, v from shop_kept.snap"), ["1\ta"]);
 }

@@ -26,7 +26,7 @@ use crate::{
 };
 
 pub use catalog::Catalog;
-pub use cell::{json as cell_json, rows as text_rows, text as cell_text};
+pub use cell::{rows as text_rows, shown_json, text as cell_text};
 pub use error::AdapterError;
 pub use lease::{Lease, LeaseError, LeaseHolder, is_held};
 pub use relation_info::{ColumnInfo, RelationInfo};

@@ -4,10 +4,14 @@ use serde_json::Value;
 
 use crate::{
     Error,
+    adapter::text_rows,
     cli::DebugArgs,
-    commands::{Context, ExitStatus, warehouse},
+    commands::{
+        Context, ExitStatus,
+        warehouse::{self, Warehouse},
+    },
     config::{Connection, Target},
-    engine::QueryOptions,
+    engine::{self, QueryOptions},
     project::{DBT_VERSION, Project},
 };
 
@@ -48,23 +52,26 @@ pub(super) fn debug(args: &DebugArgs, context: &Context) -> Result<ExitStatus, E
         }
     }
     printer.line(&format!("Connection:\n{}", connection(&target)));
-    match connect(context) {
-        Ok(()) => printer.line("  Connection test: [OK connection ok]"),
+    match warehouse::open(context).and_then(|warehouse| answer(&warehouse)) {
+        Ok(version) => printer.line(&format!("  Connection test: [OK connection ok] ClickHouse {version}\n")),
         Err(error) => {
-            fine = false;
-            printer.line("  Connection test: [ERROR]");
+            printer.line("  Connection test: [ERROR]\n");
             crate::diagnostic::report(&error, printer);
+            fine = false;
         }
+    }
+    if fine {
+        printer.line("All checks passed!");
     }
     Ok(if fine { ExitStatus::Success } else { ExitStatus::Failure })
 }
 
-/// Asks the warehouse something, as every other command will.
-fn connect(context: &Context) -> Result<(), Error> {
-    let warehouse = warehouse::open(context)?;
-    let mut session = warehouse.engine.connect()?;
-    session.query("SELECT 1", &QueryOptions::default())?;
-    Ok(())
+/// The version of the ClickHouse that answers.
+fn answer(warehouse: &Warehouse) -> Result<String, Error> {
+    let mut session = warehouse.session()?;
+    let batches = engine::fetch(&mut *session, "SELECT version()", &QueryOptions::default())?;
+    let first = text_rows(&batches).into_iter().flatten().next();
+    Ok(first.flatten().unwrap_or_default())
 }
 
 /// The connection's keys, as dbt lists them; the password is not among them.

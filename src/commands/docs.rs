@@ -44,10 +44,22 @@ pub(super) fn generate(
     arguments.insert("compile".into(), json!(!args.no_compile));
     arguments.insert("empty_catalog".into(), json!(args.empty_catalog));
     let workspace = parse::load(context, &parse::options("generate", context))?;
-    let kinds =
-        [ResourceType::Model, ResourceType::Snapshot, ResourceType::Seed, ResourceType::Test, ResourceType::Source];
+    let kinds = [
+        ResourceType::Model,
+        ResourceType::Snapshot,
+        ResourceType::Seed,
+        ResourceType::Test,
+        ResourceType::Source,
+        ResourceType::Analysis,
+        ResourceType::Operation,
+    ];
     let state = previous_state(&args.selection, &workspace, &context.printer)?;
-    let selection = Selector::new(&workspace).with_state(state.as_ref()).select(&args.selection, &kinds)?;
+    let mut of_kinds = args.selection.clone();
+    if of_kinds.resource_type.is_empty() {
+        // Analyses too, which other commands leave out.
+        of_kinds.resource_type.push("all".to_owned());
+    }
+    let selection = Selector::new(&workspace).with_state(state.as_ref()).select(&of_kinds, &kinds)?;
     for warning in &selection.warnings {
         context.printer.warning(warning);
     }

@@ -7,8 +7,8 @@ use crate::{
     cli::{LsArgs, LsOutput, SelectionArgs},
     commands::{Context, ExitStatus, execute::previous_state, parse},
     project::{
-        CompiledNodes, ProjectError, Resource, ResourceType, Selector, Workspace, exposure_json, node_json,
-        source_json, unit_test_json, version_text, write_manifest,
+        CompiledNodes, ProjectError, Resource, ResourceType, Selector, Workspace, resource_json, version_text,
+        write_manifest,
     },
 };
 
@@ -112,12 +112,7 @@ fn name_text(resource: Resource<'_>) -> String {
 }
 
 fn json_text(_workspace: &Workspace, resource: Resource<'_>, keys: &[String]) -> String {
-    let value = match resource {
-        Resource::Node(node) => node_json(node, None),
-        Resource::Source(source) => source_json(source),
-        Resource::Exposure(exposure) => exposure_json(exposure),
-        Resource::UnitTest(test) => unit_test_json(test),
-    };
+    let value = resource_json(resource);
     let mut out = Map::new();
     if keys.is_empty() {
         for (key, value) in value.as_object().into_iter().flatten() {

@@ -1,6 +1,6 @@
 //! `chpipe run-operation`: one macro, called by name.
 
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 
 use serde_json::{Map, Value as Json, json};
 
@@ -15,6 +15,7 @@ use crate::{
     project::{CompiledNodes, LoadOptions, ProjectError, Resolver, write_manifest},
     render::{NodeContext, Phase, Relation, Renderer, Services, Value},
     schedule::{NodeResult, NodeStatus},
+    yaml::Yaml,
 };
 
 /// Calls the macro with the arguments of `--args`; a macro that fails is a failure, not an error of chpipe's.
@@ -28,11 +29,24 @@ pub(super) fn run_operation(args: &RunOperationArgs, context: &Context) -> Resul
     context.journal.set_arguments(json!({"which": "run-operation", "macro": args.name}));
     let options = LoadOptions { arguments: arguments.clone(), ..parse::options("run-operation", context) };
     let workspace = parse::load(context, &options)?;
+    let (package, name) = args.name.split_once('.').unwrap_or(("", &args.name));
+    let root = workspace.project.root.name.clone();
+    let macros = &workspace.environment.macros;
+    let is_there = if package.is_empty() {
+        macros.find(&root, &root, name).is_some()
+    } else {
+        macros.find(&root, package, name).is_some()
+    };
+    if !is_there {
+        // Before the warehouse is opened for nothing.
+        return Err(ProjectError::runtime(format!("dbt could not find a macro with the name '{}' in any package", args.name))
+            .hinting("macros are `{% macro name() %} … {% endmacro %}` in .sql files below the macro paths; one of a package is called PACKAGE.MACRO")
+            .into());
+    }
     let opened = warehouse::open(context)?;
     let prepared = Prepared::open(&opened, context)?;
     let lines = Lines::new(&context.printer, false);
     let resolver = Resolver::new(&workspace, Vec::new(), false, None);
-    let root = workspace.project.root.name.clone();
     let node = NodeContext {
         unique_id: format!("operation.{root}.{}", args.name),
         name: args.name.clone(),
@@ -64,9 +78,9 @@ pub(super) fn run_operation(args: &RunOperationArgs, context: &Context) -> Resul
 
 fn given(text: Option<&str>) -> Result<Map<String, Json>, Error> {
     let text = text.unwrap_or("{}");
-    let yaml: Json = serde_yaml_ng::from_str(text)
+    let yaml = Yaml::parse(text, Path::new("--args"))
         .map_err(|error| ProjectError::runtime(format!("--args is not valid YAML: {error}")))?;
-    match yaml {
+    match yaml.to_json() {
         Json::Object(map) => Ok(map),
         Json::Null => Ok(Map::new()),
         _ => Err(ProjectError::runtime("--args is not a mapping").hinting("--args '{name: value}'").into()),

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Error,
-    adapter::{Adapter, cell_json, cell_text},
+    adapter::{Adapter, cell_text, shown_json},
     cli::{CompileOutput, SelectionArgs, ShowArgs},
     commands::{
         Context, ExitStatus,
@@ -31,6 +31,10 @@ pub(super) fn show(args: &ShowArgs, context: &Context) -> Result<ExitStatus, Err
     };
     for warning in &selection.warnings {
         context.printer.warning(warning);
+    }
+    if args.inline.is_none() && selection.ids.is_empty() {
+        context.printer.warning("Nothing to do. Try checking your model configs and model specification args");
+        return Ok(ExitStatus::Success);
     }
     let opened = warehouse::open(context)?;
     let mut prepared = Prepared::open(&opened, context)?;
@@ -118,7 +122,7 @@ fn fetch(adapter: &mut Adapter, sql: &str, output: CompileOutput) -> Result<(Vec
         for row in 0..batch.num_rows() {
             let values = columns.iter().zip(batch.columns()).map(|(name, column)| {
                 let value = match output {
-                    CompileOutput::Json => cell_json(column, row),
+                    CompileOutput::Json => shown_json(column, row),
                     CompileOutput::Text => Value::String(cell_text(column.as_ref(), row).unwrap_or_default()),
                 };
                 (name.clone(), value)

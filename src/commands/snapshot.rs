@@ -16,7 +16,14 @@ pub(super) fn snapshot(args: &SnapshotArgs, context: &Context) -> Result<ExitSta
         Some(SnapshotCommand::Verify(verify)) => &verify.selection,
         None => &args.selection,
     };
-    let plan = Plan::new("snapshot", &[ResourceType::Snapshot], selection, &args.execution);
+    let mut plan = Plan::new("snapshot", &[ResourceType::Snapshot], selection, &args.execution);
+    plan.makes_schemas = args.command.is_none() && !args.dry_run;
+    if args.execution.full_refresh {
+        // dbt has no such flag for snapshots; whoever gives it must not believe that history was rebuilt.
+        context
+            .printer
+            .warning("a snapshot keeps its history: --full-refresh does nothing here; to begin anew, drop its table");
+    }
     match &args.command {
         Some(SnapshotCommand::Verify(args)) => verify(&plan, context, args.repair),
         None if args.dry_run => dry_run(&plan, context),

@@ -18,9 +18,10 @@ pub use file::{
     TransformSettings,
 };
 pub use secret::Secret;
+pub(crate) use target::is_near;
 pub use target::{Connection, ServerConnection, Target};
 
-use crate::cli::GlobalArgs;
+use crate::{cli::GlobalArgs, yaml::Yaml};
 
 /// What the flags, the environment and the files mean together.
 #[derive(Debug, Clone)]
@@ -157,9 +158,9 @@ fn parse_vars(text: Option<&str>) -> Result<serde_json::Map<String, serde_json::
     if text.trim().is_empty() {
         return Ok(serde_json::Map::new());
     }
-    let value: serde_json::Value =
-        serde_yaml_ng::from_str(text).map_err(|error| ConfigError::Vars { reason: error.to_string() })?;
-    match value {
+    let value =
+        Yaml::parse(text, Path::new("--vars")).map_err(|error| ConfigError::Vars { reason: error.to_string() })?;
+    match value.to_json() {
         serde_json::Value::Object(map) => Ok(map),
         _ => Err(ConfigError::Vars { reason: "it is not a mapping".to_owned() }),
     }

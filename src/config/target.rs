@@ -156,11 +156,8 @@ impl Target {
         let Some(file) = find_profiles(settings)? else { return Ok(Self::embedded(settings)) };
         let text = fs_err::read_to_string(&file).map_err(|source| ConfigError::Io { path: file.clone(), source })?;
         let tree = Yaml::parse(&text, &file).map_err(|error| ConfigError::Profile {
-            reason: match &error {
-                crate::project::ProjectError::Yaml { reason, .. } => reason.clone(),
-                other => other.to_string(),
-            },
-            location: error.location(),
+            reason: error.reason,
+            location: Some(error.location),
             hint: None,
         })?;
         let profiles = Profiles { path: &file, tree: &tree, settings };
@@ -368,7 +365,7 @@ impl Profiles<'_> {
 }
 
 /// One letter more, less or other, or two swapped.
-fn is_near(known: &str, typed: &str) -> bool {
+pub(crate) fn is_near(known: &str, typed: &str) -> bool {
     let (known, typed): (Vec<char>, Vec<char>) = (known.chars().collect(), typed.chars().collect());
     let start = known.iter().zip(&typed).take_while(|(a, b)| a == b).count();
     let end = known[start..].iter().rev().zip(typed[start..].iter().rev()).take_while(|(a, b)| a == b).count();

@@ -133,10 +133,14 @@ fn keep_failures(
     kind: &str,
 ) -> Result<(), MaterializeError> {
     let existing = adapter.relation(relation)?;
+    let query = match test.config.limit() {
+        Some(limit) => format!("SELECT * FROM (\n{}\n) LIMIT {limit}", test.sql.trim_end()),
+        None => test.sql.trim_end().to_owned(),
+    };
     if kind == "view" {
         drop_unless(adapter, existing.as_ref(), RelationKind::View)?;
         let values = json!({
-            "relation": relation.render(), "columns": null, "security": null, "query": test.sql.trim_end(),
+            "relation": relation.render(), "columns": null, "security": null, "query": query,
             "settings": [], "comment": null,
         });
         adapter.run_ddl("materialize/create_view.sql", values)?;
@@ -144,14 +148,14 @@ fn keep_failures(
     }
     let aside = temporary_relation(relation, test.invocation, "");
     adapter.drop_relation(&aside)?;
-    let columns = adapter.query_columns(test.sql, &[])?;
+    let columns = adapter.query_columns(&query, &[])?;
     let empty = NodeConfig::default();
     let documented = indexmap::IndexMap::new();
     let source = TableSource { config: &empty, documented: &documented, description: "", constraints: &[] };
     let spec = TableSpec::new(source, &columns, adapter.options())?;
     create_table(adapter, &aside, &spec)?;
     let names: Vec<String> = columns.into_iter().map(|column| column.name).collect();
-    insert_query(adapter, &aside, &names, test.sql, &[])?;
+    insert_query(adapter, &aside, &names, &query, &[])?;
     match existing {
         Some(existing) if existing.is_table() && adapter.can_exchange(&existing.database_engine) => {
             adapter.exchange(&aside, relation)?;

@@ -99,7 +99,7 @@ impl Seed {
             .map(|(name, seen)| match declared_type(column_types, &name) {
                 Some(data_type) => SeedColumn {
                     nullable: data_type.contains("Nullable(") || !data_type.ends_with("String"),
-                    is_time: data_type.contains("DateTime"),
+                    is_time: is_time(&data_type),
                     data_type,
                     name,
                 },
@@ -223,6 +223,12 @@ fn declared_type(column_types: Option<&Map<String, Value>>, name: &str) -> Optio
         .find(|(declared, _)| declared.eq_ignore_ascii_case(name))
         .and_then(|(_, data_type)| data_type.as_str())
         .map(str::to_owned)
+}
+
+/// DateTime and DateTime64, also by their aliases, which are written in any case.
+fn is_time(data_type: &str) -> bool {
+    data_type.contains("DateTime")
+        || ["datetime", "timestamp"].iter().any(|name| data_type.to_lowercase().contains(name))
 }
 
 /// dbt reads these as NULL.

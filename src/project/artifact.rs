@@ -10,8 +10,8 @@ use std::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    Column, DBT_VERSION, Disabled, Documentation, Exposure, Group, Macro, Manifest, Node, ProjectError, ResourceType,
-    Source, UnitTest, UnitTestRows, compile::Compiled,
+    Column, DBT_VERSION, Disabled, Documentation, Exposure, Group, Macro, Manifest, Node, ProjectError, Resource,
+    ResourceType, Source, UnitTest, UnitTestRows, compile::Compiled,
 };
 use crate::observe::Invocation;
 
@@ -111,6 +111,10 @@ fn section<T>(
 }
 
 fn metadata(manifest: &Manifest, invocation: &Invocation) -> Value {
+    let mut quoting = json!({"database": true, "schema": true, "identifier": true, "column": null});
+    for (key, value) in &manifest.metadata.quoting {
+        quoting[key] = value.clone();
+    }
     let time = |time: chrono::DateTime<chrono::Utc>| time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
     let started = invocation.started_at.format("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string();
     json!({
@@ -125,7 +129,7 @@ fn metadata(manifest: &Manifest, invocation: &Invocation) -> Value {
         "user_id": null,
         "send_anonymous_usage_stats": false,
         "adapter_type": manifest.metadata.adapter_type,
-        "quoting": {"database": true, "schema": true, "identifier": true, "column": null},
+        "quoting": quoting,
         "run_started_at": started,
     })
 }
@@ -277,6 +281,16 @@ fn columns_json(columns: &indexmap::IndexMap<String, Column>, compiled: Option<&
     Value::Object(out)
 }
 
+/// Any resource of the graph as manifest.json shows it.
+pub fn resource_json(resource: Resource<'_>) -> Value {
+    match resource {
+        Resource::Node(node) => node_json(node, None),
+        Resource::Source(source) => source_json(source),
+        Resource::Exposure(exposure) => exposure_json(exposure),
+        Resource::UnitTest(test) => unit_test_json(test),
+    }
+}
+
 /// A source as manifest.json and `graph.sources` show it.
 pub fn source_json(source: &Source) -> Value {
     let mut shape = Shape::new();
@@ -333,7 +347,7 @@ fn doc_json(doc: &Documentation) -> Value {
 }
 
 /// An exposure as manifest.json and `graph.exposures` show it.
-pub fn exposure_json(exposure: &Exposure) -> Value {
+pub(super) fn exposure_json(exposure: &Exposure) -> Value {
     json!({
         "name": exposure.name, "resource_type": "exposure", "package_name": exposure.package_name,
         "path": exposure.path, "original_file_path": exposure.original_file_path, "unique_id": exposure.unique_id,
@@ -346,7 +360,8 @@ pub fn exposure_json(exposure: &Exposure) -> Value {
     })
 }
 
-fn group_json(group: &Group) -> Value {
+/// A group as manifest.json and `graph.groups` show it.
+pub(super) fn group_json(group: &Group) -> Value {
     json!({
         "name": group.name, "resource_type": "group", "package_name": group.package_name, "path": group.path,
         "original_file_path": group.original_file_path, "unique_id": group.unique_id, "owner": group.owner,
@@ -355,7 +370,7 @@ fn group_json(group: &Group) -> Value {
 }
 
 /// A unit test as manifest.json shows it.
-pub fn unit_test_json(test: &UnitTest) -> Value {
+pub(super) fn unit_test_json(test: &UnitTest) -> Value {
     let rows = |rows: &UnitTestRows| {
         let mut shape = Shape::new();
         shape.put("rows", json!(rows.rows));

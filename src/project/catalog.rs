@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use super::{DBT_VERSION, Manifest, ProjectError, Resource, ResourceType};
+use super::{DBT_VERSION, Manifest, ProjectError, Resource};
 use crate::{engine::quote_string, observe::Invocation};
 
 /// One column of one relation, as [`catalog_query`] answers it.
@@ -46,10 +46,8 @@ pub fn catalog_schemas(manifest: &Manifest) -> BTreeSet<String> {
     manifest
         .resources()
         .filter_map(|resource| match resource {
-            Resource::Node(node) if node.relation_name.is_some() && node.resource_type != ResourceType::Test => {
-                Some(node.schema.clone())
-            }
-            Resource::Source(source) => Some(source.schema.clone()),
+            Resource::Node(node) if node.relation_name.is_some() => Some(node.schema.clone()),
+            Resource::Source(source) => Some(source.relation().schema),
             _ => None,
         })
         .filter(|schema| !schema.is_empty())
@@ -74,13 +72,15 @@ pub fn catalog_json(
             continue;
         }
         match resource {
-            Resource::Node(node) if node.relation_name.is_some() && node.resource_type != ResourceType::Test => {
+            // Tests too, whose failures are stored.
+            Resource::Node(node) if node.relation_name.is_some() => {
                 if let Some(columns) = tables.get(&(node.schema.as_str(), node.alias.as_str())) {
                     nodes.insert(id.to_owned(), table_json(id, columns));
                 }
             }
             Resource::Source(source) => {
-                if let Some(columns) = tables.get(&(source.schema.as_str(), source.identifier.as_str())) {
+                let relation = source.relation();
+                if let Some(columns) = tables.get(&(relation.schema.as_str(), relation.identifier.as_str())) {
                     sources.insert(id.to_owned(), table_json(id, columns));
                 }
             }

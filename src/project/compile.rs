@@ -256,10 +256,16 @@ impl render::Resolve for Resolver {
                         (exposure.unique_id.clone(), render::Value::from_json(&artifact::exposure_json(exposure)))
                     })
                     .collect();
+                let groups = self
+                    .manifest
+                    .groups
+                    .values()
+                    .map(|group| (group.unique_id.clone(), render::Value::from_json(&artifact::group_json(group))))
+                    .collect();
                 let empty = || record(IndexMap::new());
                 render::Value::record([
                     ("exposures", record(exposures)),
-                    ("groups", empty()),
+                    ("groups", record(groups)),
                     ("metrics", empty()),
                     ("nodes", record(nodes)),
                     ("sources", record(sources)),
@@ -429,8 +435,8 @@ impl<'a> Compiler<'a> {
             compiled.lines = Vec::new();
         }
         compiled.extra_ctes = extra_ctes;
-        // A snapshot's query is no statement of its own (dbt writes none either).
-        if self.write && node.resource_type != ResourceType::Snapshot {
+        // A snapshot's query is no statement of its own, and of nothing there is no file (dbt writes none either).
+        if self.write && node.resource_type != ResourceType::Snapshot && !compiled.code.is_empty() {
             compiled.compiled_path = Some(self.write_compiled(node, &compiled.code)?);
         }
         Ok(compiled)

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{error::Location, render::RenderError};
+use crate::{error::Location, render::RenderError, yaml::YamlError};
 
 /// A project that cannot be read, parsed or compiled.
 #[derive(Debug, thiserror::Error)]
@@ -44,9 +44,8 @@ fn body(subject: &Option<String>, message: &str) -> String {
 
 fn render_text(error: &RenderError) -> String {
     let mut out = format!("{}{}", error.kind.label(), body(&error.node, &error.message));
-    for (index, frame) in error.stack.iter().enumerate() {
-        let verb = if index == 0 { "in" } else { "called by" };
-        out.push_str(&format!("\n  > {verb} macro {} ({})", frame.name, frame.path));
+    for line in error.stack_lines() {
+        out.push_str(&format!("\n  {line}"));
     }
     if let (Some(node), false) = (&error.node, error.stack.is_empty()) {
         out.push_str(&format!("\n  > called by {node}"));
@@ -57,6 +56,12 @@ fn render_text(error: &RenderError) -> String {
 impl From<RenderError> for ProjectError {
     fn from(error: RenderError) -> Self {
         Self::Render(Box::new(error))
+    }
+}
+
+impl From<YamlError> for ProjectError {
+    fn from(error: YamlError) -> Self {
+        Self::Yaml { reason: error.reason, location: error.location }
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Metadata {
     /// md5 of the project's name.
     pub project_id: String,
     pub adapter_type: String,
+    /// As dbt_project.yml has it.
+    pub quoting: Map<String, Value>,
 }
 
 /// A disabled resource.

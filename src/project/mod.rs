@@ -23,11 +23,9 @@ mod selector;
 mod semver;
 mod state;
 mod workspace;
-mod yaml;
 
-pub use artifact::{
-    CompiledNodes, exposure_json, manifest_json, node_json, source_json, unit_test_json, write_manifest,
-};
+pub use crate::yaml::{Yaml, YamlKind};
+pub use artifact::{CompiledNodes, manifest_json, node_json, resource_json, source_json, write_manifest};
 pub use catalog::{CatalogRow, catalog_json, catalog_query, catalog_schemas, write_catalog};
 pub use compile::{Compiled, Compiler, Cte, Defer, Resolver};
 pub use error::ProjectError;
@@ -47,4 +45,3 @@ pub use sample::Sample;
 pub use selector::{Selection, Selector};
 pub use state::PreviousState;
 pub use workspace::{LoadOptions, Project, Workspace};
-pub use yaml::{Yaml, YamlKind};

@@ -331,8 +331,10 @@ pub struct Source {
 }
 
 impl Source {
+    /// Where its rows are. As dbt-clickhouse's: a source that names a `database` and no schema of its own means that database.
     pub fn relation(&self) -> Relation {
-        Relation::new(&self.schema, &self.identifier)
+        let means_database = self.schema == self.source_name && !self.database.is_empty();
+        Relation::new(if means_database { &self.database } else { &self.schema }, &self.identifier)
     }
 }
 

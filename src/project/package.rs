@@ -11,10 +11,7 @@ use indexmap::IndexMap;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use super::{
-    ProjectError, ResourceType, config_rules, semver,
-    yaml::{Yaml, YamlKind},
-};
+use super::{ProjectError, ResourceType, Yaml, YamlKind, config_rules, semver};
 use crate::{
     error::Location,
     render::{YamlContext, render_yaml},

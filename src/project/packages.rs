@@ -15,9 +15,8 @@ use serde_json::{Map, Value, json};
 use sha1::{Digest as _, Sha1};
 
 use super::{
-    DBT_VERSION, PROJECT_FILE, Package, ProjectError,
+    DBT_VERSION, PROJECT_FILE, Package, ProjectError, Yaml,
     semver::{self, Version},
-    yaml::Yaml,
 };
 use crate::{
     error::Location,

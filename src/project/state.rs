@@ -138,7 +138,8 @@ impl PreviousState {
             .collect())
     }
 
-    /// Prepares the comparison with a manifest.
+    /// Prepares the comparison with a manifest. The macros that dbt or chpipe bring do not count: they differ between the two, and
+    /// a project whose manifest the other one wrote did not change.
     pub(super) fn compare<'a>(&'a self, manifest: &'a Manifest) -> Result<Comparison<'a>, ProjectError> {
         let Some(old) = &self.manifest else {
             return Err(ProjectError::runtime("Got a state selector method, but no comparison manifest")
@@ -149,15 +150,21 @@ impl PreviousState {
         let mut modified: HashSet<String> = manifest
             .macros
             .values()
+            .filter(|found| !is_built_in(&found.unique_id))
             .filter(|found| {
                 old_macros.get(&found.unique_id).and_then(|old| old["macro_sql"].as_str())
                     != Some(found.macro_sql.as_str())
             })
             .map(|found| found.unique_id.clone())
             .collect();
-        modified.extend(old_macros.keys().filter(|id| !manifest.macros.contains_key(*id)).cloned());
+        let gone = old_macros.keys().filter(|id| !manifest.macros.contains_key(*id) && !is_built_in(id));
+        modified.extend(gone.cloned());
         Ok(Comparison { manifest, old, modified })
     }
+}
+
+fn is_built_in(macro_id: &str) -> bool {
+    macro_id.starts_with("macro.dbt.") || macro_id.starts_with("macro.dbt_clickhouse.")
 }
 
 fn read(path: &Path) -> Result<Option<Value>, ProjectError> {

@@ -11,9 +11,8 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use super::{
-    DBT_VERSION, Graph, Manifest, Package, ProjectError,
+    DBT_VERSION, Graph, Manifest, Package, ProjectError, Yaml,
     parse::{self, ParseEvents},
-    yaml::Yaml,
 };
 use crate::{
     config::{Connection, Settings, Target},
@@ -278,7 +277,32 @@ fn environment(
         target: render::Value::from_json(&Value::Object(target.fields.clone())),
         quoting: render::Value::from_json(&quoting),
         adapter: adapter_config(target),
+        runtime_config: runtime_config(settings, target, project, options),
     }
+}
+
+/// `builtins.ref.config`: what packages read of dbt's RuntimeConfig.
+fn runtime_config(settings: &Settings, target: &Target, project: &Project, options: &LoadOptions) -> render::Value {
+    let of_package = |package: &Package| -> Map<String, Value> {
+        let config = json!({
+            "project_name": package.name, "version": package.version, "project_root": package.root,
+            "model_paths": package.model_paths, "macro_paths": package.macro_paths, "seed_paths": package.seed_paths,
+            "test_paths": package.test_paths, "analysis_paths": package.analysis_paths,
+            "snapshot_paths": package.snapshot_paths, "docs_paths": package.docs_paths,
+            "packages_install_path": package.packages_install_path, "quoting": package.quoting,
+            "on_run_start": package.on_run_start, "on_run_end": package.on_run_end,
+            "profile_name": target.profile_name, "target_name": target.name, "threads": target.threads,
+        });
+        config.as_object().cloned().unwrap_or_default()
+    };
+    let mut config = of_package(&project.root);
+    let dependencies: Map<String, Value> =
+        project.packages().map(|package| (package.name.clone(), Value::Object(of_package(package)))).collect();
+    config.insert("dependencies".into(), Value::Object(dependencies));
+    config.insert("cli_vars".into(), Value::Object(settings.vars.clone()));
+    config.insert("args".into(), Value::Object(options.arguments.clone()));
+    config.insert("vars".into(), Value::Object(project.root.vars.clone()));
+    render::dataclass(&Value::Object(config), &["vars", "args"])
 }
 
 fn adapter_config(target: &Target) -> AdapterConfig {

@@ -35,14 +35,16 @@ pub struct Block<'a> {
     pub adapter: Option<String>,
     /// Materializations: `supported_languages`.
     pub languages: Vec<String>,
-    /// From the opening tag to the closing one, both included.
+    /// From the opening tag to the closing one, both included, with the space around them that a `-` takes away: dbt's
+    /// `macro_sql`.
     pub source: &'a str,
     /// What is between the tags, before whitespace control.
     pub body: &'a str,
     /// Byte offset of `source` and of `body` in the file.
     pub offset: usize,
     pub body_offset: usize,
-    /// The lines of the opening tag and of the body's first byte, from 1.
+    /// The lines of the first byte of `source`, of the opening tag and of the body's first byte, from 1.
+    pub source_line: usize,
     pub line: usize,
     pub body_line: usize,
 }
@@ -69,9 +71,13 @@ pub fn split_blocks<'a>(text: &'a str, path: &str) -> Result<Vec<Block<'a>>, Ren
     let mut open: Option<Tag<'a>> = None;
     let mut control: Vec<Tag<'a>> = Vec::new();
     let mut lines = LineCounter { text, offset: 0, line: 1 };
+    // Where the tag before ends.
+    let mut taken = 0;
     let fail = |message: String, at: usize| parsing_error(message, text, path, at);
     for tag in Tags::new(text) {
-        let tag = tag.map_err(|(message, at)| fail(message, at))?;
+        let mut tag = tag.map_err(|(message, at)| fail(message, at))?;
+        tag.taken = taken;
+        taken = tag.whole_end(text);
         match tag.name {
             "if" | "for" => control.push(tag),
             "endif" | "endfor" => {
@@ -206,16 +212,18 @@ fn block<'a>(
         body = body.trim_end();
     }
     let body_line = body_line + text[open.end..body_offset].matches('\n').count();
+    let start = open.whole_start(text);
     Ok(Block {
         kind,
         name: name.to_owned(),
         arguments,
         adapter,
         languages,
-        source: &text[open.start..close.end],
+        source: &text[start..close.whole_end(text)],
         body,
-        offset: open.start,
+        offset: start,
         body_offset,
+        source_line: line - text[start..open.start].matches('\n').count(),
         line,
         body_line,
     })
@@ -297,6 +305,21 @@ struct Tag<'a> {
     end: usize,
     trims_before: bool,
     trims_after: bool,
+    /// Where the tag before it ends, with its space.
+    taken: usize,
+}
+
+impl Tag<'_> {
+    /// Where the space begins that it takes away before itself.
+    fn whole_start(&self, text: &str) -> usize {
+        if self.trims_before { self.taken + text[self.taken..self.start].trim_end().len() } else { self.start }
+    }
+
+    /// Where the space ends that it takes away after itself.
+    fn whole_end(&self, text: &str) -> usize {
+        let rest = &text[self.end..];
+        if self.trims_after { text.len() - rest.trim_start().len() } else { self.end }
+    }
 }
 
 /// The statement tags of a text; comments, expressions and raw blocks are skipped.
@@ -375,7 +398,7 @@ impl<'a> Iterator for Tags<'a> {
                         }
                         continue;
                     }
-                    return Some(Ok(Tag { name, content, start, end: end + 2, trims_before, trims_after }));
+                    return Some(Ok(Tag { name, content, start, end: end + 2, trims_before, trims_after, taken: 0 }));
                 }
                 _ => self.position = start + 1,
             }

@@ -72,6 +72,8 @@ pub struct Environment {
     pub quoting: Value,
     /// dbt-clickhouse's connection keys that decide how SQL is written.
     pub adapter: AdapterConfig,
+    /// `builtins.ref.config`, dbt's RuntimeConfig.
+    pub runtime_config: Value,
 }
 
 /// dbt-clickhouse's profile keys that macros ask for.
@@ -191,7 +193,7 @@ pub struct Captured {
     pub macros: Vec<String>,
     /// `doc()` calls, as (package, name).
     pub docs: Vec<(Option<String>, String)>,
-    /// Unique ids of the ephemeral nodes that `ref()` met, in order, without repeats.
+    /// Unique ids of what `ref()` and `source()` met that stands as a CTE, in order, without repeats.
     pub ctes: Vec<String>,
 }
 
@@ -408,6 +410,7 @@ impl Default for Environment {
             target: Value::dict(IndexMap::new()),
             quoting: Value::dict(IndexMap::new()),
             adapter: AdapterConfig::default(),
+            runtime_config: Value::None,
         }
     }
 }

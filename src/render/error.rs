@@ -105,6 +105,18 @@ impl RenderError {
         self.location.as_deref()
     }
 
+    /// The stack of macros, innermost first; of a deep one, which repeats itself, the ends.
+    pub fn stack_lines(&self) -> impl Iterator<Item = String> {
+        let deep = self.stack.len() > 30;
+        self.stack.iter().enumerate().filter_map(move |(index, frame)| {
+            if deep && (10..self.stack.len() - 5).contains(&index) {
+                return (index == 10).then(|| "> …".to_owned());
+            }
+            let verb = if index == 0 { "in" } else { "called by" };
+            Some(format!("> {verb} macro {} ({})", frame.name, frame.path))
+        })
+    }
+
     /// The whole text in dbt's layout: kind and node, the message indented by two, then the stack of macros.
     pub fn report(&self) -> String {
         let mut out = String::from(self.kind.label());
@@ -125,19 +137,11 @@ impl RenderError {
                 let _ = write!(out, "\n      {}", source.trim());
             }
         }
-        let deep = self.stack.len() > 30;
-        for (index, frame) in self.stack.iter().enumerate() {
-            if deep && (10..self.stack.len() - 5).contains(&index) {
-                if index == 10 {
-                    out.push_str("\n  > …");
-                }
-                continue;
-            }
-            let verb = if index == 0 { "in" } else { "called by" };
-            if index == 0 {
-                out.push_str("\n  ");
-            }
-            let _ = write!(out, "\n  > {verb} macro {} ({})", frame.name, frame.path);
+        if !self.stack.is_empty() {
+            out.push_str("\n  ");
+        }
+        for line in self.stack_lines() {
+            let _ = write!(out, "\n  {line}");
         }
         if !self.stack.is_empty()
             && let Some(node) = &self.node

@@ -39,6 +39,7 @@ pub struct Macro {
     pub languages: Vec<String>,
     /// The line of the opening tag in the file, from 1.
     pub line: usize,
+    source_line: usize,
     /// Where in `source` the body is.
     body: Range<usize>,
     body_line: usize,
@@ -57,6 +58,7 @@ impl Macro {
             arguments: block.arguments.clone(),
             languages: block.languages.clone(),
             line: block.line,
+            source_line: block.source_line,
             body: start..start + block.body.len(),
             body_line: block.body_line,
             compiled: OnceLock::new(),
@@ -88,7 +90,8 @@ impl Macro {
     }
 
     fn compile(&self) -> Result<Function, RenderError> {
-        let origin = Arc::new(Origin { path: self.path.clone(), text: self.source.clone(), first_line: self.line });
+        let origin =
+            Arc::new(Origin { path: self.path.clone(), text: self.source.clone(), first_line: self.source_line });
         let before = &self.source[..self.body.start];
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count();
         let body = &self.source[self.body.clone()];

@@ -26,6 +26,8 @@ mod value;
 mod warehouse;
 
 pub use blocks::{Argument, Block, BlockKind, split_blocks};
+pub use builtins::dataclass;
+pub(crate) use builtins::json_text;
 pub use context::{
     AdapterConfig, Captured, Environment, Events, Invocation, NodeContext, Phase, Rendered, Renderer, Services,
     SilentEvents, Source, YamlContext, inject_ctes, render_yaml,

@@ -7,14 +7,19 @@ use indexmap::IndexMap;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::{Plan, hooks, lines::NodeName, node::NodeWorker, skips_nodes, with_worker};
+use super::{
+    Plan, hooks,
+    lines::NodeName,
+    node::{NodeWorker, timing},
+    skips_nodes, with_worker,
+};
 use crate::{
     Error,
     adapter::{Adapter, AdapterError, ColumnInfo, NodeWarehouse},
     commands::{Context, ExitStatus},
     engine::quote_string,
     interrupt::interrupted,
-    project::{CompiledNodes, Compiler, DBT_VERSION, Freshness, FreshnessThreshold, Source, Workspace, write_manifest},
+    project::{Compiler, DBT_VERSION, Freshness, FreshnessThreshold, Source, Workspace, write_manifest},
     schedule::{self, NodeResult, NodeStatus, Position, ScheduleOptions, SkipCause, Worker},
 };
 
@@ -49,36 +54,39 @@ pub(in crate::commands) fn freshness(
     context: &Context,
 ) -> Result<ExitStatus, Error> {
     let started = Instant::now();
-    let report = |workspace: &Workspace, checked: &[Checked<'_>]| -> Result<(), Error> {
-        let path = output.map_or_else(|| workspace.target_path().join("sources.json"), Path::to_owned);
-        write(&path, context, workspace, checked, started)?;
-        write_manifest(&workspace.manifest, &CompiledNodes::new(), &context.invocation, workspace.target_path())?;
-        Ok(())
-    };
+    let report =
+        |workspace: &Workspace, compiler: Option<&Compiler<'_>>, checked: &[Checked<'_>]| -> Result<(), Error> {
+            let path = output.map_or_else(|| workspace.target_path().join("sources.json"), Path::to_owned);
+            write(&path, context, workspace, checked, started)?;
+            let compiled = compiler.map(Compiler::compiled).unwrap_or_default();
+            write_manifest(&workspace.manifest, &compiled, &context.invocation, workspace.target_path())?;
+            Ok(())
+        };
     let status = with_worker(
         plan,
         context,
-        |workspace| report(workspace, &[]),
+        |workspace| report(workspace, None, &[]),
         |worker, ids| {
             let threads = context.settings.threads.unwrap_or(worker.workspace.target.threads).max(1);
             worker.lines.concurrency(threads, &worker.workspace.target.name);
             let with_hooks = runs_hooks(worker.workspace);
             let mut hooked = if with_hooks { hooks::run(worker, "on-run-start", &[])? } else { Vec::new() };
             let begins_well = !hooked.iter().any(|result| result.status.is_failure());
+            let mut told = hooked.clone();
             let checker = Checker { nodes: worker, checked: Mutex::default() };
             if begins_well || !skips_nodes(worker.workspace) {
                 let waits: IndexMap<String, Vec<String>> = ids.iter().map(|id| (id.clone(), Vec::new())).collect();
-                schedule::run(&waits, ScheduleOptions { threads, fail_fast: false }, &checker);
+                told.extend(schedule::run(&waits, ScheduleOptions { threads, fail_fast: false }, &checker));
             }
             if interrupted() {
                 return Err(Error::Interrupted);
             }
             if with_hooks {
-                let ended = hooks::run(worker, "on-run-end", &hooked)?;
+                let ended = hooks::run(worker, "on-run-end", &told)?;
                 hooked.extend(ended);
             }
             let checked = checker.checked.into_inner();
-            report(worker.workspace, &checked)?;
+            report(worker.workspace, Some(worker.compiler), &checked)?;
             worker.lines.note("Done.");
             let failed = hooked.iter().any(|result| result.status.is_failure())
                 || checked.iter().any(|checked| matches!(checked.status, "error" | "runtime error"));
@@ -111,7 +119,7 @@ impl Worker for Checker<'_> {
         let Some(source) = self.nodes.workspace.manifest.sources.get(id) else { return result };
         let name = NodeName::of_source(source);
         self.nodes.lines.start(&name, position);
-        let began = Instant::now();
+        let (began, began_at) = (Instant::now(), Utc::now());
         let age = match state {
             Ok(warehouse) => {
                 self.nodes.begin(warehouse, id);
@@ -129,9 +137,15 @@ impl Worker for Checker<'_> {
         if let Err(reason) = &age {
             self.nodes.lines.note(&format!("  {reason}"));
         }
-        if matches!(status, "error" | "runtime error") {
-            result.status = NodeStatus::Error;
-        }
+        result.status = match status {
+            "pass" => NodeStatus::Pass,
+            "warn" => NodeStatus::Warn,
+            _ => NodeStatus::Error,
+        };
+        result.timing = vec![timing("compile", began_at), timing("execute", began_at)];
+        result.execution_time = seconds;
+        result.thread = position.thread;
+        result.message = age.as_ref().err().cloned();
         self.checked.lock().push(Checked { source, age, status, seconds, thread: position.thread });
         result
     }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     Error,
     project::{Hook, Node, ResourceType},
-    render::{Phase, Source, Value, Warehouse as _},
+    render::{self, Phase, Source, Value, Warehouse as _},
     schedule::{NodeResult, NodeStatus, Position},
 };
 
@@ -93,7 +93,7 @@ fn run_one(worker: &NodeWorker<'_>, node: &Node, results: &[NodeResult]) -> Resu
     renderer.set("schemas", Value::from(schemas.clone()));
     let pairs = schemas.into_iter().map(|schema| Value::from(vec![String::new(), schema])).collect();
     renderer.set("database_schemas", Value::list(pairs));
-    renderer.set("results", Value::from_json(&results_json(worker, results)));
+    renderer.set("results", results_value(worker, results));
     let source = Source { text: &node.raw_code, path: &node.original_file_path, first_line: node.raw_code_line };
     let rendered = renderer.render(source).map_err(|error| Failure::render(node, &error))?;
     let macros = renderer.take_captured().macros;
@@ -124,7 +124,7 @@ fn schemas(worker: &NodeWorker<'_>, results: &[NodeResult]) -> Vec<String> {
 }
 
 /// `results` of on-run-end: each with its `node`, as dbt's objects have it. Hooks that ran well are left out, as there.
-fn results_json(worker: &NodeWorker<'_>, results: &[NodeResult]) -> serde_json::Value {
+fn results_value(worker: &NodeWorker<'_>, results: &[NodeResult]) -> Value {
     let is_hook = |id: &str| {
         let node = worker.workspace.manifest.nodes.get(id);
         node.is_some_and(|node| node.resource_type == ResourceType::Operation)
@@ -132,10 +132,10 @@ fn results_json(worker: &NodeWorker<'_>, results: &[NodeResult]) -> serde_json::
     let shown = results.iter().filter(|result| result.status.is_failure() || !is_hook(&result.unique_id));
     let entries = shown.map(|result| {
         let mut entry = crate::schedule::result_json(result);
-        if let Some(node) = worker.workspace.manifest.nodes.get(&result.unique_id) {
-            entry["node"] = crate::project::node_json(node, None);
+        if let Some(resource) = worker.workspace.manifest.resource(&result.unique_id) {
+            entry["node"] = crate::project::resource_json(resource);
         }
-        entry
+        render::dataclass(&entry, &["node", "timing"])
     });
-    serde_json::Value::Array(entries.collect())
+    Value::list(entries.collect())
 }

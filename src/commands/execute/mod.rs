@@ -54,6 +54,8 @@ pub(super) struct Plan<'a> {
     pub(super) execution: &'a ExecutionArgs,
     /// A failed test holds back what is built on the models it tests.
     pub(super) tests_block: bool,
+    /// The nodes' databases are made where they are missing.
+    pub(super) makes_schemas: bool,
     /// What of an earlier invocation is done again, whatever the selection says.
     pub(super) again: Option<&'a Again>,
     /// `--event-time-start` and `--event-time-end`.
@@ -78,7 +80,16 @@ impl<'a> Plan<'a> {
         selection: &'a SelectionArgs,
         execution: &'a ExecutionArgs,
     ) -> Self {
-        Self { command, kinds, selection, execution, tests_block: false, again: None, event_time: (None, None) }
+        Self {
+            command,
+            kinds,
+            selection,
+            execution,
+            tests_block: false,
+            makes_schemas: true,
+            again: None,
+            event_time: (None, None),
+        }
     }
 
     /// For `invocation_args_dict` and run_results.json.
@@ -270,7 +281,9 @@ fn order(workspace: &Workspace, ids: &[String], tests_block: bool) -> IndexMap<S
     if tests_block {
         for (test, parents) in data_tests(workspace, &selected) {
             for id in common_descendants(workspace, &parents) {
-                if !is_test(workspace, id)
+                // As dbt's: exposures wait for what they depend on, not for its tests.
+                if workspace.manifest.nodes.contains_key(id)
+                    && !is_test(workspace, id)
                     && selected.contains(id)
                     && let Some(waits) = waits.get_mut(id)
                 {

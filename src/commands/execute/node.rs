@@ -172,6 +172,8 @@ impl NodeWorker<'_> {
         result.thread = position.thread;
         result.message = Some("NO-OP".to_owned());
         result.failures = Some(0);
+        let began = Utc::now();
+        result.timing = vec![timing("compile", began), timing("execute", began)];
         self.lines.result(&NodeName::of_exposure(id), &result, position);
         result
     }

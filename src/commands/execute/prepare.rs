@@ -18,7 +18,7 @@ use crate::{
     },
     commands::{Context, warehouse::Warehouse},
     engine::{Engine, quote_string},
-    materialize::{has_merges_stopped, is_temporary_name, local_relation, start_merges},
+    materialize::{is_note_of_stops, is_temporary_name, local_relation, start_stopped},
     project::{Node, Relation, RelationKind, ResourceType, Workspace},
     snapshot::{self, SnapshotError},
 };
@@ -125,7 +125,7 @@ impl Prepared {
         Relation::new(&self.state_database, format!("invocation_{mark}"))
     }
 
-    /// Creates the databases of the selected nodes and finds what earlier invocations left in them.
+    /// Creates the databases of the selected nodes, where the plan says so, and finds what earlier invocations left in them.
     pub(super) fn schemas(&mut self, workspace: &Workspace, ids: &[String], plan: &Plan<'_>) -> Result<(), Error> {
         let mut wanted: BTreeSet<&str> = BTreeSet::new();
         let mut of_shards: BTreeSet<String> = BTreeSet::new();
@@ -145,7 +145,10 @@ impl Prepared {
         }
         let mut adapter = self.main.adapter();
         let mut databases = adapter.databases()?;
-        let missing: Vec<&str> = wanted.iter().copied().filter(|schema| !databases.contains_key(*schema)).collect();
+        let mut missing: Vec<&str> = wanted.iter().copied().filter(|schema| !databases.contains_key(*schema)).collect();
+        if !plan.makes_schemas {
+            missing.clear();
+        }
         for schema in &missing {
             adapter.create_schema(schema)?;
         }
@@ -171,9 +174,9 @@ impl Prepared {
                 if in_use {
                     continue;
                 }
-                if has_merges_stopped(relation) {
+                if is_note_of_stops(relation) {
                     // Whether or not its model is run now.
-                    start_merges(&mut adapter, relation)?;
+                    start_stopped(&mut adapter, relation)?;
                     continue;
                 }
                 leftovers.entry((relation.schema.clone(), owner)).or_default().push(relation.clone());

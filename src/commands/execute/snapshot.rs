@@ -99,8 +99,10 @@ fn each_snapshot(
             let mut well = true;
             for node in ids.iter().filter_map(|id| worker.workspace.manifest.nodes.get(id)) {
                 let mut running = Running::new(node, &warehouse);
-                let done = worker
-                    .lease(&running)
+                // The lease stands beside the table; where not even the database is there, nobody takes the snapshot.
+                let database = running.warehouse.adapter().databases().map_err(Error::from)?.contains_key(&node.schema);
+                let lease = if database { worker.lease(&running).map(Some) } else { Ok(None) };
+                let done = lease
                     .and_then(|lease| worker.compile(&mut running).map(|()| lease))
                     .and_then(|lease| work(worker, &running).map(|fine| (fine, lease)));
                 match done {

@@ -60,7 +60,8 @@ impl NodeWorker<'_> {
                 Verdict::Fail => NodeStatus::Fail,
             }),
             message: outcome.message,
-            failures: Some(outcome.failures),
+            // As dbt's: rows that a threshold allows are none.
+            failures: Some(if outcome.verdict == Verdict::Pass { 0 } else { outcome.failures }),
             response: response("OK", Some(1), adapter.query_prefix()),
             details,
             batch_results: None,
@@ -85,6 +86,7 @@ impl NodeWorker<'_> {
         let started = Instant::now();
         let began = Utc::now();
         let mut result = NodeResult::new(id, NodeStatus::Pass);
+        result.timing.push(timing("compile", Utc::now()));
         let done = match (state, self.workspace.manifest.unit_tests.get(id)) {
             (Ok(warehouse), Some(test)) => self.compare_unit_test(warehouse, test),
             (Err(error), _) => Err(error.to_string()),

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     error::Location,
     project::{
-        DependsOn, Exposure, Freshness, FreshnessThreshold, Group, MacroArgument, NodeConfig, ProjectError, Relation,
+        DependsOn, Exposure, Freshness, FreshnessThreshold, Group, MacroArgument, NodeConfig, ProjectError,
         ResourceType, Source, UnitTest, UnitTestInput, UnitTestRows,
         package::{python_repr, python_str},
     },
@@ -120,7 +120,7 @@ fn source(
         quoting.insert(key.into(), value.unwrap_or(Value::Null));
     }
     let enabled = final_config.enabled();
-    let source = Source {
+    let mut source = Source {
         unique_id: format!("source.{}.{}.{name}", package.name, entry.name),
         package_name: package.name.clone(),
         path: entry.file.original.clone(),
@@ -128,17 +128,17 @@ fn source(
         fqn,
         source_name: entry.name.clone(),
         name: name.to_owned(),
-        relation_name: Relation::new(&schema, &identifier).render(),
+        relation_name: String::new(),
         identifier,
         schema,
-        database: String::new(),
+        database: entry.str("database").unwrap_or_default().to_owned(),
         source_description: entry.description(),
         loader: entry.str("loader").unwrap_or_default().to_owned(),
         quoting,
         loaded_at_field: final_config.str("loaded_at_field").map(str::to_owned),
         loaded_at_query: final_config.str("loaded_at_query").map(str::to_owned),
         freshness: freshness(final_config.get("freshness")),
-        external: table.get("external").filter(|external| !external.is_null()).cloned(),
+        external: table.get("external").filter(|external| !external.is_null()).map(external),
         description: table.get("description").and_then(Value::as_str).unwrap_or_default().to_owned(),
         doc_blocks: Vec::new(),
         columns: properties::columns(entry, &column_items)?,
@@ -151,7 +151,19 @@ fn source(
         unrendered_database: entry.unrendered_database.clone(),
         created_at: context.now,
     };
+    source.relation_name = source.relation().render();
     Ok((source, enabled))
+}
+
+/// dbt-external-tables' properties, with the ones dbt knows and nobody wrote as null.
+fn external(written: &Value) -> Value {
+    let Value::Object(written) = written else { return written.clone() };
+    let mut all: Map<String, Value> = ["location", "file_format", "row_format", "tbl_properties", "partitions"]
+        .map(|key| (key.to_owned(), Value::Null))
+        .into_iter()
+        .collect();
+    all.extend(written.clone());
+    Value::Object(all)
 }
 
 enum Merged {

@@ -5,7 +5,10 @@ use std::{collections::HashSet, path::Path};
 use sha2::{Digest as _, Sha256};
 use walkdir::WalkDir;
 
-use crate::project::{Checksum, Package, ProjectError, parallel};
+use crate::{
+    error::Location,
+    project::{Checksum, Package, ProjectError, parallel},
+};
 
 /// What a file is, by its folder and extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -144,6 +147,13 @@ impl Found {
         } else {
             let bytes = fs_err::read(&path).map_err(|source| ProjectError::io(&path, source))?;
             let whole = String::from_utf8_lossy(&bytes);
+            if let (std::borrow::Cow::Owned(_), false) = (&whole, self.kind == FileKind::Seed) {
+                let valid = std::str::from_utf8(&bytes).map_or_else(|error| error.valid_up_to(), str::len);
+                let line = 1 + bytes[..valid].iter().filter(|byte| **byte == b'\n').count();
+                return Err(ProjectError::parsing(format!("{} is not text in UTF-8", self.original))
+                    .at(Location::line(path, line, None))
+                    .hinting("save it as UTF-8"));
+            }
             let start = whole.trim_start();
             first_line += whole[..whole.len() - start.len()].matches('\n').count();
             text = start.trim_end().to_owned();

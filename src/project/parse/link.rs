@@ -278,7 +278,7 @@ impl DocWriter<'_> {
             ..NodeContext::default()
         };
         let services = Services { resolve: Some(self.context.resolve), warehouse: None, events: self.context.events };
-        let mut renderer = Renderer::new(self.context.environment, node_context, Phase::Parse, services);
+        let mut renderer = Renderer::new(self.context.environment, node_context, Phase::Compile, services);
         let rendered = renderer.render(TemplateSource { text, path: file, first_line: 1 });
         let mut blocks = Vec::new();
         for (of, name) in renderer.take_captured().docs {

@@ -1,6 +1,7 @@
 //! Files to manifest. In: a [`Project`], the target and the renderer's environment; out: a [`Manifest`] with every node
 //! configured, named and linked. It runs no statement and resolves no relation in the warehouse.
 
+mod advice;
 mod declared;
 mod files;
 mod link;
@@ -30,7 +31,10 @@ use super::{
 use crate::{
     config::Target,
     error::Location,
-    render::{Environment, Events, MacroSource, Macros, NodeContext, RenderError, YamlContext, split_blocks},
+    render::{
+        Block, Environment, Events, MacroSource, Macros, NodeContext, Phase, RenderError, Renderer, Services,
+        SilentEvents, Source, YamlContext, split_blocks,
+    },
 };
 
 pub(super) use files::sha256;
@@ -187,17 +191,23 @@ pub(super) fn parse(
             project_name: project.root.name.clone(),
             project_id: md5(&project.root.name),
             adapter_type: "clickhouse".into(),
+            quoting: project.root.quoting.clone(),
         },
         ..Manifest::default()
     };
-    let texts = read_docs(&packages, &files.0, &mut manifest)?;
+    let texts = read_docs(&packages, &files.0, environment, &mut manifest)?;
     let resolve = link::ParseResolve { docs: &texts, root: project.root.name.clone() };
     let now = environment.invocation.started_at.timestamp_micros() as f64 / 1e6;
     let context = Context { packages, environment, target, now, events, resolve: &resolve };
     Parser { context: &context, files: &files.0, manifest }.run()
 }
 
-fn read_docs(packages: &[&Package], files: &[SourceFile], manifest: &mut Manifest) -> Result<DocTexts, ProjectError> {
+fn read_docs(
+    packages: &[&Package],
+    files: &[SourceFile],
+    environment: &Environment,
+    manifest: &mut Manifest,
+) -> Result<DocTexts, ProjectError> {
     let mut texts = DocTexts::new();
     for file in files.iter().filter(|file| file.kind == FileKind::Docs && file.text.contains("{%")) {
         let package = packages[file.package];
@@ -212,7 +222,8 @@ fn read_docs(packages: &[&Package], files: &[SourceFile], manifest: &mut Manifes
                 package_name: package.name.clone(),
                 path: file.relative.clone(),
                 original_file_path: file.original.clone(),
-                block_contents: block.body.trim().to_owned(),
+                block_contents: rendered_docs(environment, file, &block)
+                    .map_err(|error| file_error(package, file, error))?,
             };
             if let Some(other) = manifest.docs.get(&doc.unique_id) {
                 return Err(ProjectError::compilation(format!(
@@ -228,6 +239,18 @@ fn read_docs(packages: &[&Package], files: &[SourceFile], manifest: &mut Manifes
     Ok(texts)
 }
 
+/// The text of a docs block; dbt renders the Jinja in it, without a context.
+fn rendered_docs(environment: &Environment, file: &SourceFile, block: &Block<'_>) -> Result<String, RenderError> {
+    if !["{{", "{%", "{#"].iter().any(|mark| block.body.contains(mark)) {
+        return Ok(block.body.trim().to_owned());
+    }
+    let services = Services { resolve: None, warehouse: None, events: &SilentEvents };
+    let mut renderer = Renderer::new(environment, NodeContext::default(), Phase::Compile, services);
+    let first_line = file.first_line + block.body_line - 1;
+    let rendered = renderer.render(Source { text: block.body, path: &file.original, first_line })?;
+    Ok(rendered.text.trim().to_owned())
+}
+
 struct Parser<'c, 'a> {
     context: &'c Context<'a>,
     files: &'c [SourceFile],
@@ -237,6 +260,7 @@ struct Parser<'c, 'a> {
 impl<'c> Parser<'c, '_> {
     fn run(mut self) -> Result<Manifest, ProjectError> {
         let mut entries = self.entries()?;
+        advice::misspelt_properties(self.context, &entries);
         self.override_sources(&mut entries);
         let mut stubs = self.stubs()?;
         for entry in entries.iter().filter(|entry| entry.section == "snapshots") {
@@ -269,6 +293,9 @@ impl<'c> Parser<'c, '_> {
         link::primary_keys(&mut self.manifest);
         microbatch::check(context, &mut self.manifest)?;
         link::check(context, &self.manifest)?;
+        advice::names_with_spaces(context, &self.manifest)?;
+        advice::deprecated_models(context, &self.manifest);
+        advice::misspelt_configs(context, &self.manifest);
         link::maps(&mut self.manifest);
         Ok(self.manifest)
     }
@@ -282,6 +309,13 @@ impl<'c> Parser<'c, '_> {
             for section in properties::unsupported(&properties) {
                 context.events.warning(format!(
                     "chpipe does not support `{section}`; the section in {} is left out",
+                    file.original
+                ));
+            }
+            // What is wrong in a package is not the user's to mend.
+            for (key, line) in properties.repeated.iter().filter(|_| file.package == 0) {
+                context.events.warning(format!(
+                    "the key `{key}` is there a second time at {}:{line}; what stands here replaces the first",
                     file.original
                 ));
             }

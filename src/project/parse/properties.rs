@@ -36,6 +36,8 @@ pub(super) struct PropertiesFile<'a> {
     pub(super) file: &'a SourceFile,
     pub(super) tree: Yaml,
     pub(super) path: PathBuf,
+    /// Keys that a mapping has more than once, with their lines.
+    pub(super) repeated: Vec<(String, usize)>,
 }
 
 /// Where a value begins, from 1, and how wide it is.
@@ -167,24 +169,22 @@ pub(super) fn parse<'a>(file: &'a SourceFile, package: &Package) -> Result<Prope
     } else {
         &file.text
     };
-    let tree = Yaml::parse(text, &path).map_err(|error| match error {
-        ProjectError::Yaml { reason, location } => ProjectError::Yaml {
-            reason: format!(
-                "Error reading {}: {} - Syntax error near line {}: {reason}",
-                package.name,
-                file.relative,
-                location.line.unwrap_or(1)
-            ),
-            location,
-        },
-        other => other,
+    let (tree, repeated) = Yaml::parse_noting(text, &path).map_err(|error| ProjectError::Yaml {
+        reason: format!(
+            "Error reading {}: {} - Syntax error near line {}: {}",
+            package.name,
+            file.relative,
+            error.location.line.unwrap_or(1),
+            error.reason
+        ),
+        location: error.location,
     })?;
     let complain = |message: String, place: &Yaml| {
         Err(ProjectError::parsing(message).at(place.location(&path, None).with_source_line(file, place.line)))
     };
     let Some(entries) = tree.as_map() else {
         if tree.is_null() {
-            return Ok(PropertiesFile { file, tree, path });
+            return Ok(PropertiesFile { file, tree, path, repeated });
         }
         return complain(
             format!(
@@ -229,7 +229,7 @@ pub(super) fn parse<'a>(file: &'a SourceFile, package: &Package) -> Result<Prope
             }
         }
     }
-    Ok(PropertiesFile { file, tree, path })
+    Ok(PropertiesFile { file, tree, path, repeated })
 }
 
 /// The sections of a file that are left out, for a warning.

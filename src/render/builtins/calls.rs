@@ -7,8 +7,8 @@ use indexmap::IndexMap;
 
 use super::{
     super::{
-        Arguments, Interpreter, Object, Phase, RefCall, Relation, RenderError, Source, SourceCall, Value, Version,
-        operators, parse::parse,
+        Arguments, Interpreter, Object, Phase, RefCall, Relation, RenderError, Resolved, Source, SourceCall, Value,
+        Version, operators, parse::parse,
     },
     Context, adapter, datetime, functions, itertools, module, native, pytz, regex,
     relation::{self, relation_value},
@@ -236,10 +236,7 @@ fn reference(interpreter: &mut Interpreter<'_>, mut arguments: Arguments) -> Res
         return Err(RenderError::compilation(format!("ref('{}') cannot be used here", call.name)));
     };
     let resolved = resolve.resolve_ref(&interpreter.node, &call)?;
-    if resolved.ephemeral && !interpreter.captured.ctes.contains(&resolved.unique_id) {
-        interpreter.captured.ctes.push(resolved.unique_id);
-    }
-    Ok(relation_value(resolved.relation))
+    Ok(relation_value(noted(interpreter, resolved)))
 }
 
 fn source(interpreter: &mut Interpreter<'_>, arguments: Arguments) -> Result<Value, RenderError> {
@@ -263,7 +260,16 @@ fn source(interpreter: &mut Interpreter<'_>, arguments: Arguments) -> Result<Val
             call.source, call.table
         )));
     };
-    Ok(relation_value(resolve.resolve_source(&interpreter.node, &call)?.relation))
+    let resolved = resolve.resolve_source(&interpreter.node, &call)?;
+    Ok(relation_value(noted(interpreter, resolved)))
+}
+
+/// The relation; where it is a CTE (an ephemeral model, or an input of a unit test), that is noted.
+fn noted(interpreter: &mut Interpreter<'_>, resolved: Resolved) -> Relation {
+    if resolved.ephemeral && !interpreter.captured.ctes.contains(&resolved.unique_id) {
+        interpreter.captured.ctes.push(resolved.unique_id);
+    }
+    resolved.relation
 }
 
 /// While parsing, `ref()` and `source()` answer the node's own relation, as dbt's do.

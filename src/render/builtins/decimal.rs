@@ -1,4 +1,5 @@
-//! Python's `Decimal`: exact digits when printed, a float when calculated with. ClickHouse's Decimal columns come as these.
+//! Python's `Decimal`: exact digits when printed, added, subtracted and multiplied; a float in other calculations. ClickHouse's
+//! Decimal columns come as these.
 
 use std::cmp::Ordering;
 
@@ -53,6 +54,9 @@ impl Object for Decimal {
     }
 
     fn arithmetic(&self, operator: &str, other: &Value, reflected: bool) -> Option<Result<Value, RenderError>> {
+        if let Some(exact) = exact(operator, &self.text, other, reflected) {
+            return Some(Ok(exact));
+        }
         let other = Value::Float(other.as_float()?);
         let own = Value::Float(self.number);
         let operator = [
@@ -69,4 +73,33 @@ impl Object for Decimal {
         let (left, right) = if reflected { (&other, &own) } else { (&own, &other) };
         Some(operators::binary(operator, left, right))
     }
+}
+
+/// Sums, differences and products of decimals and integers with all their digits; `None` where they do not fit in 38.
+fn exact(operator: &str, own: &str, other: &Value, reflected: bool) -> Option<Value> {
+    let other = match other {
+        Value::Int(number) => (*number, 0),
+        _ => scaled(&other.downcast::<Decimal>()?.text)?,
+    };
+    let own = scaled(own)?;
+    let (left, right) = if reflected { (other, own) } else { (own, other) };
+    let scale = left.1.max(right.1);
+    let aligned = |(digits, at): (i128, u32)| digits.checked_mul(10i128.checked_pow(scale - at)?);
+    let (digits, scale) = match operator {
+        "+" => (aligned(left)?.checked_add(aligned(right)?)?, scale),
+        "-" => (aligned(left)?.checked_sub(aligned(right)?)?, scale),
+        "*" => (left.0.checked_mul(right.0)?, left.1 + right.1),
+        _ => return None,
+    };
+    let sign = if digits < 0 { "-" } else { "" };
+    let written = format!("{:0>width$}", digits.unsigned_abs(), width = scale as usize + 1);
+    let (whole, fraction) = written.split_at(written.len() - scale as usize);
+    let point = if scale > 0 { "." } else { "" };
+    Some(Value::decimal(&format!("{sign}{whole}{point}{fraction}")))
+}
+
+/// `-1.50` as -150 and 2.
+fn scaled(text: &str) -> Option<(i128, u32)> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    Some((format!("{whole}{fraction}").parse().ok()?, u32::try_from(fraction.len()).ok()?))
 }

@@ -79,7 +79,18 @@ pub(super) fn function(name: &str) -> Option<Value> {
             let text = json::yaml_text(&value.unwrap_or_default(), sort);
             Ok(text.map_or_else(|| default.unwrap_or_default(), Value::str))
         }),
-        "set" | "set_strict" => native(if name == "set" { "set" } else { "set_strict" }, |_, arguments| {
+        // The strict forms answer no default.
+        "set_strict" => native("set_strict", |_, arguments| {
+            let [items] = arguments.bind("set_strict", ["value"], 1)?;
+            Ok(Value::set(iterate(&items.unwrap_or_default())?))
+        }),
+        "zip_strict" => native("zip_strict", |interpreter, arguments| {
+            if let Some(wrong) = arguments.positional.iter().find(|argument| argument.iterate().is_none()) {
+                return Err(type_error(format!("'{}' object is not iterable", wrong.type_name())));
+            }
+            zip(interpreter, arguments)
+        }),
+        "set" => native("set", |_, arguments| {
             let [items, default] = arguments.bind("set", ["value", "default"], 1)?;
             let items = items.unwrap_or_default();
             match items.iterate() {
@@ -90,7 +101,7 @@ pub(super) fn function(name: &str) -> Option<Value> {
                 },
             }
         }),
-        "zip" | "zip_strict" => native(if name == "zip" { "zip" } else { "zip_strict" }, zip),
+        "zip" => native("zip", zip),
         "local_md5" => native("local_md5", |_, arguments| {
             let [text] = arguments.bind("local_md5", ["value"], 1)?;
             let text = text.unwrap_or_default();

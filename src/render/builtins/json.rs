@@ -1,6 +1,9 @@
 //! `tojson`, `fromjson`, `toyaml`, `fromyaml` with Python's spelling.
 
+use std::path::Path;
+
 use super::super::{Key, Map, RenderError, Value, operators::type_error};
+use crate::yaml::{Yaml, YamlKind};
 
 /// Python's `json.dumps`: separators with a space, non-ASCII escaped, keys as text.
 ///
@@ -132,26 +135,19 @@ pub(super) fn parse_json(text: &str) -> Option<Value> {
 
 /// `fromyaml`: `None` where it does not parse.
 pub(super) fn parse_yaml(text: &str) -> Option<Value> {
-    let yaml: serde_yaml_ng::Value = serde_yaml_ng::from_str(text).ok()?;
-    Some(from_yaml(&yaml))
+    Some(from_yaml(&Yaml::parse(text, Path::new("")).ok()?))
 }
 
-fn from_yaml(yaml: &serde_yaml_ng::Value) -> Value {
-    use serde_yaml_ng::Value as Yaml;
-    match yaml {
-        Yaml::Null => Value::None,
-        Yaml::Bool(flag) => Value::Bool(*flag),
-        Yaml::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(number), _) => Value::Int(number.into()),
-            (_, Some(number)) => Value::Int(number.into()),
-            _ => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
-        },
-        Yaml::String(text) => Value::str(text.as_str()),
-        Yaml::Sequence(items) => Value::list(items.iter().map(from_yaml).collect()),
-        Yaml::Mapping(map) => {
-            Value::dict(map.iter().map(|(key, value)| (Key(from_yaml(key)), from_yaml(value))).collect::<Map>())
+fn from_yaml(yaml: &Yaml) -> Value {
+    match &yaml.kind {
+        YamlKind::Null => Value::None,
+        YamlKind::Bool(flag) => Value::Bool(*flag),
+        YamlKind::Number(number) => Value::from_json(&serde_json::Value::Number(number.clone())),
+        YamlKind::String(text) => Value::str(text.as_str()),
+        YamlKind::List(items) => Value::list(items.iter().map(from_yaml).collect()),
+        YamlKind::Map(entries) => {
+            Value::dict(entries.iter().map(|(key, value)| (Key(from_yaml(key)), from_yaml(value))).collect::<Map>())
         }
-        Yaml::Tagged(tagged) => from_yaml(&tagged.value),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod adapter;
 mod calls;
+mod dataclass;
 mod datetime;
 mod decimal;
 mod functions;
@@ -20,8 +21,9 @@ use parking_lot::RwLock;
 use super::{Arguments, Interpreter, Key, Macro, Map, Object, RenderError, TextKey, Value, operators};
 
 pub(super) use adapter::keep_result;
+pub use dataclass::dataclass;
 pub(super) use functions::native_marker;
-pub(super) use json::json_text;
+pub(crate) use json::json_text;
 
 /// A function of the context.
 pub(super) struct Native {
@@ -40,6 +42,11 @@ impl Object for Native {
 
     fn repr(&self) -> String {
         format!("<function {}>", self.name)
+    }
+
+    fn attribute(&self, name: &str, interpreter: &mut Interpreter<'_>) -> Result<Option<Value>, RenderError> {
+        let knows_config = matches!(self.name, "ref" | "source") && name == "config";
+        Ok(knows_config.then(|| interpreter.environment.runtime_config.clone()))
     }
 
     fn call(self: Arc<Self>, arguments: Arguments, interpreter: &mut Interpreter<'_>) -> Result<Value, RenderError> {

@@ -205,7 +205,13 @@ pub(super) fn date(value: Option<&Value>) -> Option<String> {
         Some(time) if time.contains(['+', '-']) => time.to_owned(),
         Some(time) => format!("{time}+00:00"),
     };
-    Some(format!("{day}T{time}"))
+    let text = format!("{day}T{time}");
+    // As Python writes it: microseconds where there are some.
+    Some(match chrono::DateTime::parse_from_rfc3339(&text) {
+        Ok(time) if time.timestamp_subsec_micros() == 0 => time.format("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+        Ok(time) => time.format("%Y-%m-%dT%H:%M:%S%.6f%:z").to_string(),
+        Err(_) => text,
+    })
 }
 
 /// `config:` with the keys that may also stand beside it.

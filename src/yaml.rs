@@ -7,8 +7,15 @@ use std::{collections::HashMap, path::Path};
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use serde_json::{Map, Number, Value};
 
-use super::ProjectError;
 use crate::error::Location;
+
+/// A text that is no YAML.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{reason}")]
+pub struct YamlError {
+    pub reason: String,
+    pub location: Location,
+}
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,11 +43,21 @@ impl Yaml {
     ///
     /// # Errors
     /// Invalid YAML, with its line.
-    pub fn parse(text: &str, path: &Path) -> Result<Self, ProjectError> {
+    pub fn parse(text: &str, path: &Path) -> Result<Self, YamlError> {
+        Self::parse_noting(text, path).map(|(value, _)| value)
+    }
+
+    /// The same, with the keys that a mapping has more than once, and their lines.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_noting(text: &str, path: &Path) -> Result<(Self, Vec<(String, usize)>), YamlError> {
         // PyYAML refuses no byte order mark; the scanner does.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        Loader { parser: Parser::new_from_str(text), anchors: HashMap::new() }.document().map_err(|failure| {
-            ProjectError::Yaml {
+        let mut loader = Loader { parser: Parser::new_from_str(text), anchors: HashMap::new(), repeated: Vec::new() };
+        match loader.document() {
+            Ok(value) => Ok((value, loader.repeated)),
+            Err(failure) => Err(YamlError {
                 reason: failure.reason,
                 location: Location {
                     path: path.to_owned(),
@@ -49,8 +66,8 @@ impl Yaml {
                     source_line: text.lines().nth(failure.line.saturating_sub(1)).map(str::to_owned),
                     width: 1,
                 },
-            }
-        })
+            }),
+        }
     }
 
     /// The value under a key of a mapping.
@@ -162,6 +179,8 @@ impl Failure {
 struct Loader<'input> {
     parser: Parser<'input, saphyr_parser::StrInput<'input>>,
     anchors: HashMap<usize, Yaml>,
+    /// Keys that were there already, with their lines.
+    repeated: Vec<(String, usize)>,
 }
 
 impl<'input> Loader<'input> {
@@ -262,7 +281,10 @@ impl<'input> Loader<'input> {
                 continue;
             }
             match entries.iter_mut().find(|(known, _)| known.kind == key.kind) {
-                Some(entry) => entry.1 = value,
+                Some(entry) => {
+                    self.repeated.push((key.as_str().unwrap_or_default().to_owned(), key.line));
+                    entry.1 = value;
+                }
                 None => entries.push((key, value)),
             }
         }
@@ -445,7 +467,7 @@ mod tests {
     #[test]
     fn errors_have_their_line() {
         let error = Yaml::parse("a: 1\nb: [1, 2\nc: 3\n", Path::new("x.yml")).expect_err("invalid");
-        assert!(error.location().is_some_and(|location| location.line.is_some_and(|line| line >= 2)));
+        assert!(Some(error.location).is_some_and(|location| location.line.is_some_and(|line| line >= 2)));
     }
 
     #[test]

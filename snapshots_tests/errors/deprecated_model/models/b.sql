@@ -1,0 +1,1 @@
+select * from {{ ref('a') }} cross join {{ ref('later', v=1) }}

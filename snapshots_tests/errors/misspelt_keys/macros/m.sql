@@ -1,0 +1,1 @@
+{% macro m() %}{{ config.get('primary_kay') }}{% endmacro %}

@@ -1,0 +1,1 @@
+{% macro r() %}{{ r() }}{% endmacro %}

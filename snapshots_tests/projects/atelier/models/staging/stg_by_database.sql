@@ -1,0 +1,1 @@
+select id from {{ source('of_database', 'raw_orders') }}

@@ -1,0 +1,1 @@
+{% macro version() %}{{ return('inner of v1') }}{% endmacro %}

@@ -1,0 +1,1 @@
+{% macro version() %}{{ return('base of v2') }}{% endmacro %}

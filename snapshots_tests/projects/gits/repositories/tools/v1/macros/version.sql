@@ -1,0 +1,1 @@
+{% macro version() %}{{ return('tools v1') }}{% endmacro %}
