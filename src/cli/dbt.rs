@@ -72,7 +72,7 @@ pub struct ExecutionArgs {
     #[arg(long, short = 'f', env = "DBT_FULL_REFRESH", value_parser = clap::builder::FalseyValueParser::new())]
     pub full_refresh: bool,
     /// Stop at the first failure
-    #[arg(long, short = 'x', env = "DBT_FAIL_FAST", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, short = 'x', global = true, env = "DBT_FAIL_FAST", value_parser = clap::builder::FalseyValueParser::new())]
     pub fail_fast: bool,
     /// Build every relation without rows: refs and sources are read with `limit 0`
     #[arg(long, env = "DBT_EMPTY", value_parser = clap::builder::FalseyValueParser::new())]
@@ -84,7 +84,7 @@ pub struct ExecutionArgs {
     #[arg(long, env = "DBT_STORE_FAILURES", value_parser = clap::builder::FalseyValueParser::new())]
     pub store_failures: bool,
     /// Warnings are errors
-    #[arg(long, env = "DBT_WARN_ERROR", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, global = true, env = "DBT_WARN_ERROR", value_parser = clap::builder::FalseyValueParser::new())]
     pub warn_error: bool,
 }
 
