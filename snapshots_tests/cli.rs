@@ -88,10 +88,10 @@ fn dbts_global_flags_are_taken_everywhere() {
         "source freshness",
         "test",
     ];
-    let flags = "--cache-selected-only --no-cache-selected-only --debug --no-debug --fail-fast -x --no-fail-fast --log-cache-events \
+    let flags = "--cache-selected-only --no-cache-selected-only --debug --no-debug --fail-fast --no-fail-fast --log-cache-events \
         --no-log-cache-events --log-file-max-bytes=1 --log-format=json --log-format-file=json --log-level=info --log-level-file=info \
         --log-path=logs --macro-debugging --partial-parse --no-partial-parse --partial-parse-file-path=x --partial-parse-file-diff \
-        --populate-cache --no-populate-cache --print --no-print --printer-width=80 --quiet -q --no-quiet --record-timing-info=x -r=x \
+        --populate-cache --no-populate-cache --print --no-print --printer-width=80 --quiet --no-quiet --record-timing-info=x \
         --send-anonymous-usage-stats --no-send-anonymous-usage-stats --show-all-deprecations --single-threaded --static-parser \
         --no-static-parser --upload-to-artifacts-ingest-api --use-colors --no-use-colors --use-colors-file --no-use-colors-file \
         --use-experimental-parser --use-fast-test-edges --version-check --no-version-check --warn-error --no-warn-error \
@@ -99,8 +99,10 @@ fn dbts_global_flags_are_taken_everywhere() {
         --target=t --target-path=x --threads=1 --vars={}";
     for command in commands {
         let command: Vec<&str> = command.split(' ').collect();
-        for flag in flags.split_whitespace() {
-            for line in [[&["chpipe", flag], &command[..]].concat(), [&["chpipe"], &command[..], &[flag]].concat()] {
+        let flags: Vec<&str> = flags.split_whitespace().collect();
+        let short = ["-x", "-q", "-d", "-r=x"];
+        for flags in [&flags[..], &short] {
+            for line in [[&["chpipe"], flags, &command[..]].concat(), [&["chpipe"], &command[..], flags].concat()] {
                 let parsed = chpipe::cli::Cli::try_parse_from(&line);
                 assert!(parsed.is_ok(), "{line:?}: {}", parsed.unwrap_err());
             }
