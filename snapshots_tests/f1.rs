@@ -124,6 +124,14 @@ fn simulated_seasons_reach_gold_and_a_second_run_changes_nothing() {
     }
     assert_eq!(first, counts(&project));
 
+    // The model that the README shows.
+    let readme = fs_err::read_to_string(repository().join("README.md")).unwrap();
+    let (_, model) = readme.split_once("```sql\n-- models/").unwrap();
+    let (path, model) = model.split_once('\n').unwrap();
+    project.write(&format!("models/{path}"), model.split("```").next().unwrap());
+    project.run(["build", "-s", "agg_podiums_by_country"]).success();
+    assert_ne!(query(&project, "select count() from agg_podiums_by_country").trim(), "0");
+
     // Newer than what is there, and not so new that it would be refused.
     let next = (chrono::Utc::now() + chrono::Duration::hours(1)).format("%Y%m%dT%H%M%S").to_string();
     let selection = ["--season", "2023", "--round", "3", "--endpoint", "results,laps"];

@@ -7,6 +7,8 @@ use arrow::array::{
     ArrayRef, Date32Array, Float64Array, Int32Array, Int64Array, ListArray, TimestampMillisecondArray, types::Int32Type,
 };
 
+use chpipe::lake::{LocalS3, LocalS3Options};
+
 use crate::{harness::Project, parquet_files};
 
 /// A directory lake with one bucket, `shop`, and a spec of the name `sales` over its files.
@@ -168,6 +170,37 @@ fn an_emptied_table_is_loaded_again() {
         assert_eq!(query(&project, "SELECT count(), countIf(empty(tags)) FROM raw.raw_sales"), "2\t1");
         assert!(!project.run(["load"]).success().stderr.contains("is empty"));
     }
+}
+
+/// A store that ClickHouse does not reach fails the load, to be tried again (exit code 2), and no object: each of them would fail.
+#[test]
+fn a_store_out_of_reach_fails_no_object() {
+    let store = tempfile::tempdir().unwrap();
+    let file = |name: &str| {
+        let path = store.path().join("shop").join(name);
+        parquet_files::write(&path, vec![("id", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]);
+    };
+    file("a.parquet");
+    file("b.parquet");
+    fs_err::create_dir_all(store.path().join("bronze")).unwrap();
+    fs_err::create_dir_all(store.path().join("silver")).unwrap();
+    let credentials = Some(("test-id".to_owned(), chpipe::config::Secret::new("test-secret")));
+    let server = LocalS3::start(store.path(), LocalS3Options { credentials, ..LocalS3Options::default() }).unwrap();
+    let project = project("")
+        .env("CHPIPE_S3_ENDPOINT", server.endpoint())
+        .env("CHPIPE_S3_ACCESS_KEY_ID", "test-id")
+        .env("CHPIPE_S3_SECRET_ACCESS_KEY", "test-secret");
+    project.run(["migrate"]).success();
+    let away =
+        project.command().arg("load").env("CHPIPE_S3_CLICKHOUSE_ENDPOINT", "http://127.0.0.1:1").output().unwrap();
+    let text = String::from_utf8_lossy(&away.stderr);
+    assert_eq!(away.status.code(), Some(2), "{text}");
+    assert!(text.contains("S3_ERROR") && text.contains("CHPIPE_S3_CLICKHOUSE_ENDPOINT"), "{text}");
+    let status = project.run(["load", "status"]).success().stdout;
+    let line = status.lines().find(|line| line.contains("sales")).unwrap();
+    assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["sales", "0", "0", "2", "0", "0"], "{status}");
+    project.run(["load"]).success();
+    assert_eq!(query(&project, "SELECT count() FROM raw.raw_sales"), "2");
 }
 
 /// An alert on migrations has to end when the next one worked: what failed and what was killed is over then.

@@ -1,6 +1,9 @@
 //! Tables over objects as models, and how fresh they are.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant, SystemTime},
+};
 
 use super::{
     project::query,
@@ -62,6 +65,105 @@ fn a_queue_is_a_model() {
     let anew = project.run(["run", "--full-refresh"]).success();
     assert!(anew.stdout.contains("`external`.`events_mv` dropped until its model is run"), "{}", anew.stdout);
     rows(&["0\tNONE", "1\tONE", "2\tTWO"]);
+}
+
+/// Views on a queue, and on what it lands in, are made and made again while objects go on arriving: each row is in each target
+/// once. With two threads, so that several of them are switched at a time.
+#[test]
+fn rows_of_a_queue_are_neither_missed_nor_doubled() {
+    let zookeeper = match ZooKeeper::start() {
+        Ok(zookeeper) => zookeeper,
+        Err(reason) => return skip("materialize::external::rows_of_a_queue_are_neither_missed_nor_doubled", &reason),
+    };
+    let project = project().env("CHPIPE_ZOOKEEPER", &zookeeper.address).file(
+        "models/incoming.sql",
+        "{{ config(materialized='s3queue', named_collection='silver', path='events/*.csv', format='CSV', settings={'polling_min_timeout_ms': 10, 'polling_max_timeout_ms': 20}) }}\nselect 0::Int64 as id\n",
+    );
+    for target in ["shared", "other", "direct_target"] {
+        project.write(
+            &format!("models/{target}.sql"),
+            "{{ config(materialized='table', order_by='id') }}\nselect 0::Int64 as id where 0\n",
+        );
+    }
+    for (name, target, from) in [
+        ("landed", "", "incoming"),
+        ("own", "", "landed"),
+        ("into_shared", "shared", "landed"),
+        ("into_other", "other", "landed"),
+        ("direct", "direct_target", "incoming"),
+    ] {
+        let target = match target {
+            "" => String::new(),
+            target => format!("{{{{ materialization_target_table(ref('{target}')) }}}}\n"),
+        };
+        project.write(
+            &format!("models/{name}.sql"),
+            &format!(
+                "{{{{ config(materialized='materialized_view', order_by='id') }}}}\n{target}select id from {{{{ ref('{from}') }}}}\n"
+            ),
+        );
+    }
+    project.run(["debug"]).success();
+    let _served = Served::start(&project);
+    // Views upon the queue itself hold what it hands out from when they are there.
+    project.run(["run", "--threads", "2", "--select", "incoming", "landed", "direct_target", "direct"]).success();
+    let stop = AtomicBool::new(false);
+    let written = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut written = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let rows: Vec<String> = (0..10).map(|row| format!("{}\n", written * 10 + row)).collect();
+                // An object is there with its name, whole.
+                project.write("aside.csv", &rows.concat());
+                let object = project.path().join(format!("lake/silver/events/{written}.csv"));
+                fs_err::create_dir_all(object.parent().unwrap()).unwrap();
+                fs_err::rename(project.path().join("aside.csv"), object).unwrap();
+                written += 1;
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            written * 10
+        });
+        let arrived = || query(&project, "select count() > 0 from external.landed") == ["1"];
+        wait_for("the first rows", || arrived().then_some(()));
+        let last = ["own", "shared", "other", "into_shared", "into_other"];
+        project.run([&["run", "--threads", "2", "--select"], &last[..]].concat()).success();
+        for _ in 0..2 {
+            project
+                .run([&["run", "--threads", "2", "--full-refresh", "--select", "direct"], &last[..]].concat())
+                .success();
+        }
+        stop.store(true, Ordering::Relaxed);
+        writer.join().unwrap()
+    });
+    let expected = format!("{written}\t{written}");
+    for table in ["landed", "own", "shared", "other", "direct_target"] {
+        let sql = format!("select count(), uniqExact(id) from external.{table}");
+        let started = Instant::now();
+        let mut rows = query(&project, &sql);
+        while rows != [expected.as_str()] && started.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(50));
+            rows = query(&project, &sql);
+        }
+        assert_eq!(rows, [expected.as_str()], "{table}");
+    }
+    // A deployment that dies while the queue is detached leaves a note, by which whatever runs next attaches it.
+    #[cfg(debug_assertions)]
+    for statement in (9..200).step_by(4) {
+        let mut dying = project.command();
+        dying.args(["run", "--full-refresh", "--select", "shared", "into_shared"]);
+        let ended = dying.env("CHPIPE_DEBUG_DIE_AT", statement.to_string()).output().unwrap().status;
+        project.run(["run", "--select", "direct_target"]).success();
+        let attached = "select count() from system.tables where database = 'external' and name = 'incoming'";
+        assert_eq!(query(&project, attached), ["1"], "statement {statement}");
+        if ended.success() {
+            assert!(statement > 25, "it had only {statement} statements to die in");
+            break;
+        }
+    }
+    project.run(["run", "--full-refresh", "--select", "shared", "into_shared"]).success();
+    assert_eq!(query(&project, "select count(), uniqExact(id) from external.shared"), [expected.as_str()]);
+    let left = "select name from system.tables where name like '%\\_\\_dbt\\_%'";
+    assert_eq!(query(&project, left), Vec::<String>::new());
 }
 
 /// Without `loaded_at_field` the newest part of a table, or the newest object behind it, is its time.

@@ -107,6 +107,12 @@ impl EngineError {
             Self::Server { code: 192..=194 | 516, .. } => {
                 Some("`user` and `password` of the target in profiles.yml are what was refused".into())
             }
+            // S3_ERROR: chpipe itself has reached the store by then.
+            Self::Server { code: 499, .. } => Some(
+                "ClickHouse reads the files itself: check that it reaches the store, at `clickhouse_endpoint` of [lake] \
+                 (CHPIPE_S3_CLICKHOUSE_ENDPOINT) where that differs from `endpoint`; then run again"
+                    .into(),
+            ),
             Self::Unreachable { reason, .. } if reason.starts_with("TLS") => Some(
                 "look at `secure`, `verify` and `port` of the target in profiles.yml (with TLS a ClickHouse listens on 8443 for \
                  http, on 9440 for native)"

@@ -262,7 +262,7 @@ impl Loader {
             .setting("max_partitions_per_insert_block", "0")
             .setting("max_query_size", "100000000");
         let summary = session.execute(&sql, &options).map_err(|error| match error {
-            EngineError::Server { .. } => Failure::Objects(error.to_string()),
+            EngineError::Server { .. } if !is_of_the_server(&error) => Failure::Objects(error.to_string()),
             error => Failure::Lost(error.into()),
         })?;
         let expected: u64 = objects.iter().map(|object| object.rows).sum();
@@ -399,6 +399,23 @@ enum Failure {
     Lost(LoadError),
 }
 
+/// Whether a failure says nothing of the objects: then trying them one after the other would fail each, and what is to be
+/// done is to try again later. TIMEOUT_EXCEEDED, READONLY, DNS_ERROR, TOO_MANY_SIMULTANEOUS_QUERIES, SOCKET_TIMEOUT,
+/// NETWORK_ERROR, TABLE_IS_READ_ONLY, NOT_ENOUGH_SPACE, TOO_MANY_PARTS, QUERY_WAS_CANCELLED, ACCESS_DENIED,
+/// AUTHENTICATION_FAILED, KEEPER_EXCEPTION, POCO_EXCEPTION; and S3_ERROR, but for an object that is not there.
+fn is_of_the_server(error: &EngineError) -> bool {
+    match error {
+        EngineError::Server {
+            code: 159 | 164 | 198 | 202 | 209 | 210 | 242 | 243 | 252 | 394 | 497 | 516 | 999 | 1000,
+            ..
+        } => true,
+        EngineError::Server { code: 499, message, .. } => {
+            !["NoSuchKey", "HTTP response code: 404"].iter().any(|gone| message.contains(gone))
+        }
+        _ => false,
+    }
+}
+
 /// Objects in statements of a bounded size, in key order: neighbours share partitions.
 fn chunks(objects: &[LoadObject]) -> Vec<&[LoadObject]> {
     let mut out = Vec::new();
@@ -421,6 +438,25 @@ fn chunks(objects: &[LoadObject]) -> Vec<&[LoadObject]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_ails_the_server_fails_no_object() {
+        let error = |text: &str| EngineError::from_server_text(text, "");
+        for (text, of_the_server) in [
+            (
+                "Code: 499. DB::Exception: Failed to get object info: Connection refused. HTTP response code: 18446744073709551615. (S3_ERROR)",
+                true,
+            ),
+            (
+                "Code: 499. DB::Exception: Failed to get object info: No response body. HTTP response code: 404. (S3_ERROR)",
+                false,
+            ),
+            ("Code: 252. DB::Exception: Too many parts. (TOO_MANY_PARTS)", true),
+            ("Code: 117. DB::Exception: Not a Parquet file. (INCORRECT_DATA)", false),
+        ] {
+            assert_eq!(is_of_the_server(&error(text)), of_the_server, "{text}");
+        }
+    }
 
     #[test]
     fn statements_are_bounded_by_objects_and_bytes() {

@@ -31,7 +31,7 @@ pub use distributed::local_relation;
 pub use docs::persist_docs;
 pub use error::MaterializeError;
 pub use grants::apply_grants;
-pub use materialized_view::{has_merges_stopped, recover as recover_views, start_merges};
+pub use materialized_view::{is_note_of_stops, recover as recover_views, start_stopped};
 pub use seed::{Seed, SeedColumn, load as load_seed};
 pub use table_spec::{ColumnSpec, TableSource, TableSpec};
 

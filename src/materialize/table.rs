@@ -2,10 +2,12 @@
 
 use serde_json::json;
 
-use super::{Materialization, MaterializeError, Model, Outcome, build, in_place, schema_change};
+use super::{
+    Materialization, MaterializeError, Model, Outcome, build, in_place, materialized_view::reads_stream, schema_change,
+};
 use crate::{
     adapter::{Adapter, RelationInfo},
-    project::{Relation, RelationKind},
+    project::RelationKind,
 };
 
 pub(super) struct Table;
@@ -28,7 +30,9 @@ impl Materialization for Table {
         let (aside, mut rows) = build::build_aside(model, adapter, true)?;
         if existing.is_some() && model.config().bool("repopulate_from_mvs_on_full_refresh") == Some(true) {
             for view in model.feeding_views.iter().filter(|view| !model.replaced_views.contains(view)) {
-                if let Some(view) = adapter.relation(view)? {
+                if let Some(view) = adapter.relation(view)?
+                    && !reads_stream(adapter, &view.as_select)?
+                {
                     let columns = adapter.query_columns(&view.as_select, &[])?;
                     let names: Vec<String> = columns.into_iter().map(|column| column.name).collect();
                     let summary = build::insert_query(adapter, &aside, &names, &view.as_select, &[])?;
@@ -37,9 +41,14 @@ impl Materialization for Table {
             }
         }
         for view in model.replaced_views {
-            // What it wrote into the new table would be read from its source once more.
-            let view = Relation { kind: Some(RelationKind::MaterializedView), ..view.clone() };
-            adapter.drop_relation(&view)?;
+            // What it wrote into the new table would be read from its source once more; but a stream hands out rows once,
+            // and while its view is away to the other views alone.
+            let view = adapter.relation(view)?;
+            if let Some(view) = view.filter(|view| view.kind() == RelationKind::MaterializedView)
+                && !reads_stream(adapter, &view.as_select)?
+            {
+                adapter.drop_relation(&view.relation)?;
+            }
         }
         build::put_in_place(model, adapter, &aside, existing.as_ref())?;
         Ok(Outcome::of(model.relation, rows))

@@ -18,7 +18,7 @@ use crate::{
     },
     commands::{Context, warehouse::Warehouse},
     engine::{Engine, quote_string},
-    materialize::{has_merges_stopped, is_temporary_name, local_relation, start_merges},
+    materialize::{is_note_of_stops, is_temporary_name, local_relation, start_stopped},
     project::{Node, Relation, RelationKind, ResourceType, Workspace},
     snapshot::{self, SnapshotError},
 };
@@ -174,9 +174,9 @@ impl Prepared {
                 if in_use {
                     continue;
                 }
-                if has_merges_stopped(relation) {
+                if is_note_of_stops(relation) {
                     // Whether or not its model is run now.
-                    start_merges(&mut adapter, relation)?;
+                    start_stopped(&mut adapter, relation)?;
                     continue;
                 }
                 leftovers.entry((relation.schema.clone(), owner)).or_default().push(relation.clone());

@@ -6,7 +6,11 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::{Views, target_columns};
+use super::{
+    Views,
+    queues::{attach_queues, has_queues_detached, is_queue},
+    target_columns,
+};
 use crate::{
     adapter::{Adapter, AdapterError},
     engine::quote_string,
@@ -29,8 +33,10 @@ pub(super) struct Sources {
     tables: Vec<Relation>,
     /// The tables, and those from which materialized views write into them.
     watched: Vec<Relation>,
+    /// Those of them that are queues.
+    queues: Vec<Relation>,
     /// One of those is an S3Queue, whose inserts are no queries.
-    queue: bool,
+    s3queue: bool,
 }
 
 impl Sources {
@@ -49,19 +55,22 @@ impl Sources {
             let target = adapter.relation(&view)?.and_then(|view| view.target());
             edges.push((from, engine, view, target));
         }
-        let (mut watched, mut queue) = (tables.clone(), false);
+        let (mut watched, mut queues, mut s3queue) = (tables.clone(), Vec::new(), false);
         let mut at = 0;
         while let Some(into) = watched.get(at).cloned() {
             at += 1;
             for (from, engine, view, target) in &edges {
                 let same = |relation: &Relation| relation.render() == into.render();
                 if (target.as_ref().is_some_and(same) || same(view)) && !watched.contains(from) {
-                    queue |= engine == "S3Queue";
+                    s3queue |= engine == "S3Queue";
+                    if is_queue(engine) {
+                        queues.push(from.clone());
+                    }
                     watched.push(from.clone());
                 }
             }
         }
-        Ok(Self { tables, watched, queue })
+        Ok(Self { tables, watched, queues, s3queue })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -72,8 +81,9 @@ impl Sources {
         &self.tables
     }
 
-    pub(super) fn has_queue(&self) -> bool {
-        self.queue
+    /// The queues that rows reach the tables from, through other views.
+    pub(super) fn queues(&self) -> &[Relation] {
+        &self.queues
     }
 
     pub(super) fn parts(&self, adapter: &mut Adapter) -> Result<Vec<Part>, MaterializeError> {
@@ -114,7 +124,7 @@ impl Sources {
             began.unwrap_or_default()
         );
         let mut count = adapter.number(&sql)?;
-        if self.queue {
+        if self.s3queue {
             count += adapter.number("SELECT count() FROM system.s3queue_metadata_cache WHERE status = 'Processing'")?;
         }
         Ok(count)
@@ -154,21 +164,25 @@ pub(super) fn make_note(adapter: &mut Adapter, note: &Relation, comment: &str) -
     Ok(())
 }
 
-/// Whether a leftover is the note of a process that ended while it had merges stopped.
-pub fn has_merges_stopped(leftover: &Relation) -> bool {
-    leftover.identifier.ends_with(MERGES)
+/// Whether a leftover is the note of a process that ended while it had merges stopped or queues detached.
+pub fn is_note_of_stops(leftover: &Relation) -> bool {
+    leftover.identifier.ends_with(&format!("_{MERGES}")) || has_queues_detached(leftover)
 }
 
-/// Starts the merges that a process stopped which has ended since: a server keeps them stopped until it is told otherwise.
+/// Starts what a process stopped which has ended since: a server keeps merges stopped and queues detached until it is told
+/// otherwise.
 ///
 /// # Errors
-/// The warehouse cannot be asked, or the note cannot be dropped.
-pub fn start_merges(adapter: &mut Adapter, note: &Relation) -> Result<(), AdapterError> {
+/// The warehouse cannot be asked, a queue cannot be attached, or the note cannot be dropped.
+pub fn start_stopped(adapter: &mut Adapter, note: &Relation) -> Result<(), AdapterError> {
+    if has_queues_detached(note) {
+        return attach_queues(adapter, note);
+    }
     let stopped = adapter.relation(note)?.map(|info| noted_tables(&info.comment)).unwrap_or_default();
     start_again(adapter, note, &stopped)
 }
 
-fn noted_tables(comment: &str) -> Vec<Relation> {
+pub(super) fn noted_tables(comment: &str) -> Vec<Relation> {
     let tables: Vec<(String, String)> = serde_json::from_str(comment).unwrap_or_default();
     tables.into_iter().map(|(schema, identifier)| Relation::new(schema, identifier)).collect()
 }

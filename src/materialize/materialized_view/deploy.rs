@@ -11,7 +11,9 @@ use serde_json::json;
 use super::{
     ViewQuery, Views,
     arrivals::{Part, Sources, make_note, trigger_tables, with_merges_stopped},
-    pattern, reads_stream, target_columns,
+    pattern,
+    queues::{Attached, with_queues_detached},
+    reads_stream, target_columns,
 };
 use crate::{
     adapter::{Adapter, ColumnInfo, RelationInfo},
@@ -127,6 +129,7 @@ pub(super) fn deploy(
     views: &Views<'_>,
     target: &Relation,
     existing: Option<&RelationInfo>,
+    attached: Attached,
 ) -> Result<Option<u64>, MaterializeError> {
     let (catches_up, sources) = sources_to_read(model, adapter, views)?;
     let columns = target_columns(model, adapter, views)?;
@@ -143,32 +146,35 @@ pub(super) fn deploy(
         if keeps_copy {
             adapter.drop_relation(&collected)?;
             create_table(adapter, &collected, &spec)?;
-            rows = collect(adapter, views, sources, &[&collected], &mut seen)?;
+            rows = read_new(adapter, views, sources, &[&collected], &mut seen)?;
         }
         let mut existing = existing.cloned();
-        let patience = Patience::new();
-        loop {
-            adapter.drop_relation(&aside)?;
-            create_table(adapter, &aside, &spec)?;
-            let more = if !catches_up {
-                Some(0)
-            } else if keeps_copy {
-                link_partitions(adapter, &aside, &collected)?;
-                collect(adapter, views, sources, &[&collected, &aside], &mut seen)?
-            } else {
-                (seen, rows) = (BTreeSet::new(), Some(0));
-                collect(adapter, views, sources, &[&aside], &mut seen)?
-            };
-            rows = rows.zip(more).map(|(rows, more)| rows + more);
-            switch(model, adapter, views, &aside, target, existing.as_ref())?;
-            if !sources.have_more(adapter, &seen)? {
-                break;
+        with_queues_detached(model, adapter, sources, attached, |adapter| {
+            let patience = Patience::new();
+            loop {
+                adapter.drop_relation(&aside)?;
+                create_table(adapter, &aside, &spec)?;
+                let more = if !catches_up {
+                    Some(0)
+                } else if keeps_copy {
+                    link_partitions(adapter, &aside, &collected)?;
+                    collect(adapter, views, sources, &[&collected, &aside], &mut seen)?
+                } else {
+                    (seen, rows) = (BTreeSet::new(), Some(0));
+                    collect(adapter, views, sources, &[&aside], &mut seen)?
+                };
+                rows = rows.zip(more).map(|(rows, more)| rows + more);
+                switch(model, adapter, views, &aside, target, existing.as_ref())?;
+                if !sources.have_more(adapter, &seen)? {
+                    break;
+                }
+                if patience.is_over() {
+                    return Err(never_quiet(sources, target));
+                }
+                existing = adapter.relation(target)?;
             }
-            if patience.is_over() {
-                return Err(never_quiet(sources, target));
-            }
-            existing = adapter.relation(target)?;
-        }
+            Ok(())
+        })?;
         adapter.drop_relation(&collected)?;
         if catches_up {
             adapter.drop_relation(&mark)?;
@@ -229,7 +235,8 @@ fn switch(
 /// back. Therefore a second view begins alone, into a table of its own, which notes when each insert started; it is made
 /// again until nothing arrived in that moment, and the rows that were there before are collected by their parts. The view
 /// proper counts inserts that start from a second on which is yet to come; what the other one saw of earlier inserts is
-/// added, and it goes. Where nobody else can write, or the server does not tell when an insert started, one view is enough.
+/// added, and it goes. Where nobody else can write, where rows come from queues, which are detached meanwhile, or where the
+/// server does not tell when an insert started, one view is enough.
 pub(super) fn deploy_into(
     model: &Model<'_>,
     adapter: &mut Adapter,
@@ -237,9 +244,17 @@ pub(super) fn deploy_into(
     relation: &Relation,
     existing: Option<&RelationInfo>,
     target: &RelationInfo,
+    attached: Attached,
 ) -> Result<Option<u64>, MaterializeError> {
     let Some(ViewQuery { query, .. }) = views.queries.first() else { return Ok(Some(0)) };
     let (catches_up, sources) = sources_to_read(model, adapter, views)?;
+    if let Some(existing) = existing.filter(|live| is_same_kind(live, views, &target.relation))
+        && reads_stream(adapter, query)?
+    {
+        // While it is away, other views of the stream would go on taking rows out; and there is nothing to read anew.
+        views.modify(adapter, existing, query)?;
+        return Ok(Some(0));
+    }
     if let Some(existing) = existing {
         adapter.drop_relation(&existing.relation)?;
     }
@@ -252,47 +267,50 @@ pub(super) fn deploy_into(
         }
         tables.create_collecting(adapter, target)?;
         let alone = adapter.capabilities().sole_writer;
-        let apart = !alone && !sources.has_queue() && tells_when_inserts_started(adapter)?;
+        // Those of queues do not tell; they are not under way while these are detached.
+        let apart = !alone && sources.queues().is_empty() && tells_when_inserts_started(adapter)?;
         let mut seen = BTreeSet::new();
-        let mut rows = Some(0);
-        let patience = Patience::new();
-        loop {
-            let more = collect(adapter, views, sources, &[&tables.collecting], &mut seen)?;
-            rows = rows.zip(more).map(|(rows, more)| rows + more);
+        let mut rows = read_new(adapter, views, sources, &[&tables.collecting], &mut seen)?;
+        with_queues_detached(model, adapter, sources, attached, |adapter| {
+            let patience = Patience::new();
+            loop {
+                let more = collect(adapter, views, sources, &[&tables.collecting], &mut seen)?;
+                rows = rows.zip(more).map(|(rows, more)| rows + more);
+                if apart {
+                    tables.create_noting(adapter, views, target, query)?;
+                } else {
+                    adapter.rename(&[(&tables.collecting, &tables.complete)])?;
+                    views.create(adapter, relation, &target.relation, query)?;
+                }
+                if !sources.have_more(adapter, &seen)? {
+                    break;
+                }
+                if apart {
+                    tables.drop_noting(adapter)?;
+                } else {
+                    // The view may have seen what arrived just now; it is read again rather than missed.
+                    tracing::warn!(%relation, "rows arrived while the view was made: some may be in {} twice", target.relation);
+                    adapter.drop_relation(relation)?;
+                    adapter.rename(&[(&tables.complete, &tables.collecting)])?;
+                }
+                if patience.is_over() {
+                    adapter.drop_relation(&tables.collecting)?;
+                    return Err(never_quiet(sources, relation));
+                }
+            }
             if apart {
-                tables.create_noting(adapter, views, target, query)?;
-            } else {
                 adapter.rename(&[(&tables.collecting, &tables.complete)])?;
-                views.create(adapter, relation, &target.relation, query)?;
-            }
-            if !sources.have_more(adapter, &seen)? {
-                break;
-            }
-            if apart {
-                tables.drop_noting(adapter)?;
+                let from = create_from_a_second_on(adapter, views, relation, target, query)?;
+                let noted = tables.put_together(adapter, sources, target, from)?;
+                rows = rows.map(|rows| rows + noted);
+                if let Some(view) = adapter.relation(relation)? {
+                    views.modify(adapter, &view, query)?;
+                }
             } else {
-                // The view may have seen what arrived just now; it is read again rather than missed.
-                tracing::warn!(%relation, "rows arrived while the view was made: some may be in {} twice", target.relation);
-                adapter.drop_relation(relation)?;
-                adapter.rename(&[(&tables.complete, &tables.collecting)])?;
+                put_rows(adapter, target, &tables.complete)?;
             }
-            if patience.is_over() {
-                adapter.drop_relation(&tables.collecting)?;
-                return Err(never_quiet(sources, relation));
-            }
-        }
-        if apart {
-            adapter.rename(&[(&tables.collecting, &tables.complete)])?;
-            let from = create_from_a_second_on(adapter, views, relation, target, query)?;
-            let noted = tables.put_together(adapter, sources, target, from)?;
-            rows = rows.map(|rows| rows + noted);
-            if let Some(view) = adapter.relation(relation)? {
-                views.modify(adapter, &view, query)?;
-            }
-        } else {
-            put_rows(adapter, target, &tables.complete)?;
-        }
-        Ok(rows)
+            Ok(rows)
+        })
     })
 }
 
@@ -453,9 +471,8 @@ fn sources_of(adapter: &mut Adapter, view: &Relation) -> Result<Sources, Materia
     Sources::of(adapter, tables)
 }
 
-/// Reads into each of the tables what the sources hold and `seen` does not, until nothing new comes and no insert is under
-/// way. Answers the rows of one table.
-fn collect(
+/// Reads into each of the tables what the sources hold and `seen` does not. Answers the rows of one table.
+fn read_new(
     adapter: &mut Adapter,
     views: &Views<'_>,
     sources: &Sources,
@@ -476,20 +493,39 @@ fn collect(
     if sources.is_empty() {
         return read(adapter, &[]);
     }
+    let new: Vec<Part> = sources.parts(adapter)?.into_iter().filter(|part| !seen.contains(part)).collect();
+    if new.is_empty() {
+        return Ok(Some(0));
+    }
+    let rows = read(adapter, &sources.filter(&new))?;
+    seen.extend(new);
+    Ok(rows)
+}
+
+/// The same until nothing new comes and no insert is under way.
+fn collect(
+    adapter: &mut Adapter,
+    views: &Views<'_>,
+    sources: &Sources,
+    tables: &[&Relation],
+    seen: &mut BTreeSet<Part>,
+) -> Result<Option<u64>, MaterializeError> {
+    if sources.is_empty() {
+        return read_new(adapter, views, sources, tables, seen);
+    }
     let mut rows = Some(0);
     let patience = Patience::new();
     while !patience.is_over() {
-        let new: Vec<Part> = sources.parts(adapter)?.into_iter().filter(|part| !seen.contains(part)).collect();
-        if new.is_empty() && sources.under_way(adapter, None)? == 0 {
-            break;
-        }
-        if new.is_empty() {
-            std::thread::sleep(Duration::from_millis(20));
+        let known = seen.len();
+        let more = read_new(adapter, views, sources, tables, seen)?;
+        rows = rows.zip(more).map(|(rows, more)| rows + more);
+        if seen.len() > known {
             continue;
         }
-        let more = read(adapter, &sources.filter(&new))?;
-        rows = rows.zip(more).map(|(rows, more)| rows + more);
-        seen.extend(new);
+        if sources.under_way(adapter, None)? == 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
     Ok(rows)
 }

@@ -4,11 +4,12 @@
 
 mod arrivals;
 mod deploy;
+mod queues;
 
 use regex::Regex;
 use serde_json::{Value, json};
 
-pub use arrivals::{has_merges_stopped, start_merges};
+pub use arrivals::{is_note_of_stops, start_stopped};
 pub use deploy::recover;
 
 use super::{
@@ -20,6 +21,7 @@ use crate::{
     project::{Relation, RelationKind},
 };
 use deploy::{deploy, deploy_into};
+use queues::{Attached, attached};
 
 pub(super) struct MaterializedView;
 
@@ -29,9 +31,10 @@ impl Materialization for MaterializedView {
     }
 
     fn materialize(&self, model: &Model<'_>, adapter: &mut Adapter) -> Result<Outcome, MaterializeError> {
+        let attached = attached();
         match external_target(model.sql)? {
-            Some(target) => into_external_target(model, adapter, &target),
-            None => into_own_target(model, adapter),
+            Some(target) => into_external_target(model, adapter, &target, attached),
+            None => into_own_target(model, adapter, attached),
         }
     }
 }
@@ -236,6 +239,7 @@ fn into_external_target(
     model: &Model<'_>,
     adapter: &mut Adapter,
     target: &Relation,
+    attached: Attached,
 ) -> Result<Outcome, MaterializeError> {
     let query = model.sql.trim();
     let views = views(model, adapter, vec![ViewQuery { suffix: String::new(), query: query.to_owned() }])?;
@@ -260,14 +264,14 @@ fn into_external_target(
             views.modify(adapter, &existing, query)?;
         }
         existing => {
-            rows = deploy_into(model, adapter, &views, &relation, existing.as_ref(), &target)?;
+            rows = deploy_into(model, adapter, &views, &relation, existing.as_ref(), &target, attached)?;
         }
     }
     Ok(Outcome::of(&relation, rows))
 }
 
 /// The model makes the target table too.
-fn into_own_target(model: &Model<'_>, adapter: &mut Adapter) -> Result<Outcome, MaterializeError> {
+fn into_own_target(model: &Model<'_>, adapter: &mut Adapter, attached: Attached) -> Result<Outcome, MaterializeError> {
     let views = views(model, adapter, view_queries(model.sql)?)?;
     let mut target = model.relation.clone();
     target.kind = Some(RelationKind::Table);
@@ -303,7 +307,7 @@ fn into_own_target(model: &Model<'_>, adapter: &mut Adapter) -> Result<Outcome, 
             }
         }
         existing => {
-            outcome.rows = deploy(model, adapter, &views, &target, existing.as_ref())?;
+            outcome.rows = deploy(model, adapter, &views, &target, existing.as_ref(), attached)?;
             outcome.relations.extend(views.queries.iter().map(|query| views.relation(&target, query)));
         }
     }
@@ -326,7 +330,7 @@ fn target_columns(
 const FROM_STREAM: &str = "stream_like_engine_allow_direct_select = 1";
 
 /// Whether the query reads a table that hands out each row once, to its views.
-fn reads_stream(adapter: &mut Adapter, query: &str) -> Result<bool, MaterializeError> {
+pub(super) fn reads_stream(adapter: &mut Adapter, query: &str) -> Result<bool, MaterializeError> {
     match adapter.query_columns(query, &[]) {
         Ok(_) => Ok(false),
         // QUERY_NOT_ALLOWED.
