@@ -1,5 +1,7 @@
 //! The command line as a user meets it: help, wrong flags, wrong files, exit codes.
 
+use clap::Parser as _;
+
 use crate::harness::Project;
 
 /// Settings of a golden whose text comes from the binary: the version changes with every release.
@@ -61,4 +63,49 @@ fn missing_project_dir() {
 #[test]
 fn completions_are_printed() {
     assert!(Project::new().run(["completions", "bash"]).success().stdout.contains("_chpipe"));
+}
+
+/// A script that calls dbt with its global flags, before or after the command's name, goes on when it calls chpipe.
+#[test]
+fn dbts_global_flags_are_taken_everywhere() {
+    let commands = [
+        "build",
+        "clean",
+        "clone",
+        "compile",
+        "debug",
+        "deps",
+        "docs generate",
+        "init",
+        "ls",
+        "parse",
+        "retry",
+        "run",
+        "run-operation x",
+        "seed",
+        "show",
+        "snapshot",
+        "source freshness",
+        "test",
+    ];
+    let flags = "--cache-selected-only --no-cache-selected-only --debug --no-debug --fail-fast --no-fail-fast --log-cache-events \
+        --no-log-cache-events --log-file-max-bytes=1 --log-format=json --log-format-file=json --log-level=info --log-level-file=info \
+        --log-path=logs --macro-debugging --partial-parse --no-partial-parse --partial-parse-file-path=x --partial-parse-file-diff \
+        --populate-cache --no-populate-cache --print --no-print --printer-width=80 --quiet --no-quiet --record-timing-info=x \
+        --send-anonymous-usage-stats --no-send-anonymous-usage-stats --show-all-deprecations --single-threaded --static-parser \
+        --no-static-parser --upload-to-artifacts-ingest-api --use-colors --no-use-colors --use-colors-file --no-use-colors-file \
+        --use-experimental-parser --use-fast-test-edges --version-check --no-version-check --warn-error --no-warn-error \
+        --warn-error-options={} --write-json --no-write-json --introspect --no-introspect --profile=p --profiles-dir=x --project-dir=x \
+        --target=t --target-path=x --threads=1 --vars={}";
+    for command in commands {
+        let command: Vec<&str> = command.split(' ').collect();
+        let flags: Vec<&str> = flags.split_whitespace().collect();
+        let short = ["-x", "-q", "-d", "-r=x"];
+        for flags in [&flags[..], &short] {
+            for line in [[&["chpipe"], flags, &command[..]].concat(), [&["chpipe"], &command[..], flags].concat()] {
+                let parsed = chpipe::cli::Cli::try_parse_from(&line);
+                assert!(parsed.is_ok(), "{line:?}: {}", parsed.unwrap_err());
+            }
+        }
+    }
 }

@@ -72,7 +72,7 @@ pub struct ExecutionArgs {
     #[arg(long, short = 'f', env = "DBT_FULL_REFRESH", value_parser = clap::builder::FalseyValueParser::new())]
     pub full_refresh: bool,
     /// Stop at the first failure
-    #[arg(long, short = 'x', env = "DBT_FAIL_FAST", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, short = 'x', global = true, env = "DBT_FAIL_FAST", value_parser = clap::builder::FalseyValueParser::new())]
     pub fail_fast: bool,
     /// Build every relation without rows: refs and sources are read with `limit 0`
     #[arg(long, env = "DBT_EMPTY", value_parser = clap::builder::FalseyValueParser::new())]
@@ -84,55 +84,12 @@ pub struct ExecutionArgs {
     #[arg(long, env = "DBT_STORE_FAILURES", value_parser = clap::builder::FalseyValueParser::new())]
     pub store_failures: bool,
     /// Warnings are errors
-    #[arg(long, env = "DBT_WARN_ERROR", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, global = true, env = "DBT_WARN_ERROR", value_parser = clap::builder::FalseyValueParser::new())]
     pub warn_error: bool,
 }
 
 #[derive(Debug, Clone, Default, Args)]
-pub struct ParseArgs {
-    #[command(flatten)]
-    pub accepted: AcceptedArgs,
-}
-
-/// Flags of dbt's that need no work here: there is nothing to be partial about, no statistics are sent.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Accepted for dbt's sake")]
-pub struct AcceptedArgs {
-    #[arg(long, hide = true)]
-    pub no_partial_parse: bool,
-    #[arg(long, hide = true)]
-    pub partial_parse: bool,
-    #[arg(long, hide = true)]
-    pub no_send_anonymous_usage_stats: bool,
-    #[arg(long, hide = true)]
-    pub send_anonymous_usage_stats: bool,
-    #[arg(long, hide = true)]
-    pub no_version_check: bool,
-    #[arg(long, hide = true)]
-    pub version_check: bool,
-    #[arg(long, hide = true)]
-    pub no_populate_cache: bool,
-    #[arg(long, hide = true)]
-    pub populate_cache: bool,
-    #[arg(long, hide = true)]
-    pub cache_selected_only: bool,
-    #[arg(long, hide = true)]
-    pub no_static_parser: bool,
-    #[arg(long, hide = true)]
-    pub static_parser: bool,
-    #[arg(long, hide = true)]
-    pub no_write_json: bool,
-    #[arg(long, hide = true)]
-    pub write_json: bool,
-    #[arg(long, hide = true)]
-    pub print: bool,
-    #[arg(long, hide = true)]
-    pub no_print: bool,
-    #[arg(long, hide = true, value_name = "DIR")]
-    pub log_path: Option<PathBuf>,
-    #[arg(long, hide = true, value_name = "N")]
-    pub printer_width: Option<u32>,
-}
+pub struct ParseArgs {}
 
 #[derive(Debug, Clone, Default, Args)]
 pub struct LsArgs {
@@ -144,8 +101,6 @@ pub struct LsArgs {
     /// With `--output json`: these keys, as `name`, `config.materialized`
     #[arg(long, num_args = 1.., value_name = "KEY")]
     pub output_keys: Vec<String>,
-    #[command(flatten)]
-    pub accepted: AcceptedArgs,
 }
 
 /// `ls --output`.
@@ -180,8 +135,6 @@ pub struct CompileArgs {
     /// Read refs and sources with `limit 0`
     #[arg(long, env = "DBT_EMPTY")]
     pub empty: bool,
-    #[command(flatten)]
-    pub accepted: AcceptedArgs,
 }
 
 /// `compile --output`.
@@ -206,8 +159,6 @@ pub struct DepsArgs {
     /// With --add-package: where it comes from
     #[arg(long, value_name = "KIND", default_value = "hub")]
     pub source: PackageKind,
-    #[command(flatten)]
-    pub accepted: AcceptedArgs,
 }
 
 /// Where a package comes from.
@@ -241,13 +192,13 @@ pub struct DocsGenerateArgs {
     /// Do not compile first
     #[arg(long)]
     pub no_compile: bool,
+    #[arg(long, hide = true, overrides_with = "no_compile")]
+    pub compile: bool,
     /// Write a catalog without relations; the warehouse is not opened
     #[arg(long)]
     pub empty_catalog: bool,
     #[arg(long = "static", hide = true)]
     pub static_page: bool,
-    #[command(flatten)]
-    pub accepted: AcceptedArgs,
 }
 
 #[derive(Debug, Clone, Default, Args)]
@@ -359,6 +310,9 @@ pub struct BuildArgs {
 pub struct ShowArgs {
     #[command(flatten)]
     pub selection: SelectionArgs,
+    /// Compile incremental models as if they were built from nothing
+    #[arg(long, short = 'f', env = "DBT_FULL_REFRESH")]
+    pub full_refresh: bool,
     /// SQL with Jinja instead of a node: --inline "select * from {{ ref('stg_drivers') }}"
     #[arg(long, value_name = "SQL")]
     pub inline: Option<String>,

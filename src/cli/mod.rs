@@ -1,17 +1,19 @@
 //! What was typed: clap types and their help text, nothing else. What it means is decided in [`crate::config`] and in
 //! the command.
 
+mod accepted;
 mod dbt;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::accepted::{AcceptedArgs, all_warnings, with_warn_error};
 pub use self::dbt::{
-    AcceptedArgs, BuildArgs, CleanArgs, CloneArgs, CompileArgs, CompileOutput, DebugArgs, DepsArgs, DocsArgs,
-    DocsCommand, DocsGenerateArgs, EventTimeArgs, ExecutionArgs, FreshnessArgs, IndirectSelection, InitArgs, LsArgs,
-    LsOutput, PackageKind, ParseArgs, RetryArgs, RunArgs, RunOperationArgs, SeedArgs, SelectionArgs, ShowArgs,
-    SnapshotArgs, SnapshotCommand, SnapshotVerifyArgs, SourceArgs, SourceCommand, TestArgs,
+    BuildArgs, CleanArgs, CloneArgs, CompileArgs, CompileOutput, DebugArgs, DepsArgs, DocsArgs, DocsCommand,
+    DocsGenerateArgs, EventTimeArgs, ExecutionArgs, FreshnessArgs, IndirectSelection, InitArgs, LsArgs, LsOutput,
+    PackageKind, ParseArgs, RetryArgs, RunArgs, RunOperationArgs, SeedArgs, SelectionArgs, ShowArgs, SnapshotArgs,
+    SnapshotCommand, SnapshotVerifyArgs, SourceArgs, SourceCommand, TestArgs,
 };
 
 /// HTTP API to ClickHouse warehouse: raw JSON and Parquet on S3, generated DDL, dbt-compatible models.
@@ -77,6 +79,28 @@ pub struct GlobalArgs {
     /// How long to wait for a warehouse directory, lock or migration that another process holds, in seconds
     #[arg(long, global = true, env = "CHPIPE_LOCK_TIMEOUT", value_name = "SECONDS", default_value_t = 60)]
     pub lock_timeout: u64,
+    /// Warnings are errors
+    #[arg(long, global = true, hide = true, env = "DBT_WARN_ERROR", value_parser = clap::builder::FalseyValueParser::new())]
+    pub warn_error: bool,
+    #[arg(long, global = true, hide = true, overrides_with = "warn_error")]
+    pub no_warn_error: bool,
+    /// `{error: all}` is --warn-error; `{error: [NAME]}` and `warn` are told to be left out
+    #[arg(long, global = true, hide = true, value_name = "YAML")]
+    pub warn_error_options: Option<String>,
+    /// Stop at the first failure
+    #[arg(long, short = 'x', global = true, hide = true, env = "DBT_FAIL_FAST", value_parser = clap::builder::FalseyValueParser::new())]
+    pub fail_fast: bool,
+    #[arg(long, global = true, hide = true, overrides_with = "fail_fast")]
+    pub no_fail_fast: bool,
+    #[arg(long, global = true, hide = true, overrides_with = "quiet")]
+    pub no_quiet: bool,
+    #[arg(long, global = true, hide = true, overrides_with = "debug")]
+    pub no_debug: bool,
+    /// One node after another
+    #[arg(long, global = true, hide = true)]
+    pub single_threaded: bool,
+    #[command(flatten)]
+    pub accepted: AcceptedArgs,
 }
 
 /// The form of log lines.

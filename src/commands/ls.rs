@@ -41,7 +41,7 @@ const KINDS: [ResourceType; 8] = [
 /// Lists the selected resources, by unique id.
 pub(super) fn ls(args: &LsArgs, context: &Context) -> Result<ExitStatus, Error> {
     let workspace = parse::load(context, &parse::options("list", context))?;
-    if !args.accepted.no_write_json {
+    if context.settings.write_json {
         write_manifest(&workspace.manifest, &CompiledNodes::new(), &context.invocation, workspace.target_path())?;
     }
     let state = previous_state(&args.selection, &workspace, &context.printer)?;

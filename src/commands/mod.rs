@@ -93,6 +93,12 @@ pub fn dispatch(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
         return simulate::simulate(args, printer);
     }
     let settings = Settings::resolve(&cli.global)?;
+    if let Some(options) = &cli.global.warn_error_options
+        && !crate::cli::all_warnings(options)
+    {
+        printer
+            .warning("of --warn-error-options chpipe knows `{error: all}`; single warnings are not told apart by name");
+    }
     let invocation = Invocation::start();
     crate::observe::start_log(&cli.global, &invocation);
     let context = Context {

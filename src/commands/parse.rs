@@ -20,6 +20,7 @@ pub(super) fn options(command: &str, context: &Context) -> LoadOptions {
     LoadOptions {
         command: command.into(),
         quiet: context.printer.quiet(),
+        warn_error: context.settings.warn_error,
         arguments: arguments::common(command, &context.settings),
         ..LoadOptions::default()
     }

@@ -13,7 +13,7 @@ use crate::{
         parse, warehouse,
     },
     printer::table_text,
-    project::{Compiler, Node, ProjectError, Resolver, ResourceType, Selection, Selector, Workspace},
+    project::{Compiler, LoadOptions, Node, ProjectError, Resolver, ResourceType, Selection, Selector, Workspace},
 };
 
 /// Runs what the node selects and prints its first rows.
@@ -21,7 +21,8 @@ pub(super) fn show(args: &ShowArgs, context: &Context) -> Result<ExitStatus, Err
     if args.inline.is_none() && args.selection.included().is_empty() && args.selection.selector.is_none() {
         return Err(ProjectError::runtime("Either --select or --inline must be passed to show").into());
     }
-    let workspace = parse::load(context, &parse::options("show", context))?;
+    let options = LoadOptions { full_refresh: args.full_refresh, ..parse::options("show", context) };
+    let workspace = parse::load(context, &options)?;
     let kinds =
         [ResourceType::Model, ResourceType::Snapshot, ResourceType::Seed, ResourceType::Test, ResourceType::Analysis];
     let state = previous_state(&args.selection, &workspace, &context.printer)?;

@@ -39,6 +39,10 @@ pub struct Settings {
     pub vars: serde_json::Map<String, serde_json::Value>,
     /// `--threads`, where given.
     pub threads: Option<usize>,
+    /// `--warn-error`.
+    pub warn_error: bool,
+    /// Not `--no-write-json`, which keeps `ls` from writing manifest.json.
+    pub write_json: bool,
     /// How long to wait for what another process holds.
     pub lock_timeout: Duration,
     pub source: SourceSettings,
@@ -83,7 +87,9 @@ impl Settings {
             target: global.target.clone(),
             target_path: global.target_path.as_deref().map(absolute),
             vars: parse_vars(global.vars.as_deref())?,
-            threads: global.threads,
+            threads: if global.single_threaded { Some(1) } else { global.threads },
+            warn_error: global.warn_error,
+            write_json: !global.accepted.no_write_json,
             lock_timeout: Duration::from_secs(global.lock_timeout),
             source: file.source,
             lake: file.lake,
