@@ -283,3 +283,30 @@ fn a_run_leaves_a_record() {
     assert_eq!(record["endpoints"]["pitstops"]["rows"], 1);
     assert!(record["run_id"].is_string() && record["error"].is_null());
 }
+
+/// The metrics of a run add up all records, and read each from the lake once.
+#[test]
+fn a_record_is_read_once() {
+    let project = Project::new().file("chpipe.toml", "[metrics]\ntextfile = \"chpipe.prom\"\n");
+    put(&project, batch_id(), 1, 1, &body(100, 0, 1, &[race(&["a"])]));
+    let runs = || {
+        project.run(["transform"]).success();
+        let text = fs_err::read_to_string(project.path().join("chpipe_lake.prom")).unwrap();
+        let line = text.lines().find(|line| line.starts_with("chpipe_runs_total{command=\"transform\"")).unwrap();
+        line.rsplit(' ').next().unwrap().to_owned()
+    };
+    assert_eq!(runs(), "1");
+    let folder = project.path().join(".chpipe/lake/silver/_runs/transform");
+    let first = fs_err::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    fs_err::write(&first, "what was read before is not read again").unwrap();
+    assert_eq!(runs(), "2");
+    // What the lake has no more does not count.
+    fs_err::remove_file(&first).unwrap();
+    assert_eq!(runs(), "2");
+    // An object that is made again is stored once.
+    project.run(["transform", "--all"]).success();
+    let text = fs_err::read_to_string(project.path().join("chpipe_lake.prom")).unwrap();
+    let stored =
+        format!("chpipe_layer_bytes{{layer=\"silver\"}} {}", fs_err::metadata(silver(&project)).unwrap().len());
+    assert!(text.lines().any(|line| line == stored), "{stored}\n{text}");
+}

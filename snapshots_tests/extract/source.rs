@@ -222,6 +222,9 @@ fn what_cannot_exist_is_not_asked_for() {
     let rounds = source.source().rounds(2023);
     assert_eq!(of_2023["endpoint=results"], usize::from(rounds));
     assert!((1..usize::from(rounds)).contains(&of_2023["endpoint=sprint"]), "{of_2023:?}");
+    // A round that was never held is no listing either, and a typing error is told.
+    let outcome = project.run(["extract", "--season", "2023", "--endpoint", "results", "--round", "99"]).success();
+    assert!(outcome.stderr.contains("none of the rounds asked for was held"), "{outcome:?}");
     let asked = source.requests();
     let outcome = project.run(["extract", "--season", "1950..2025", "--dry-run"]).success();
     assert_eq!(source.requests(), asked, "a dry run asked for something");

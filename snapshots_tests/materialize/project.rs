@@ -126,6 +126,34 @@ fn a_failing_model_names_what_clickhouse_said() {
     assert!(retried.stdout.contains("Done. PASS=3 "), "{}", retried.stdout);
 }
 
+/// What is wrong with a configuration or a seed is said where it is.
+#[test]
+fn mistakes_are_named() {
+    let project = shop()
+        .file("models/tabel.sql", "{{ config(materialized='tabel') }}\nselect 1 as id\n")
+        .file("models/hooked.sql", "{{ config(pre_hook=\"select throwIf(1)\") }}\nselect 1 as id\n")
+        .file(
+            "models/keyed.sql",
+            "{{ config(materialized='incremental', unique_key='nope', incremental_strategy='delete_insert') }}\nselect 1 as id\n",
+        )
+        .file("seeds/typed.csv", "id,v\n1,\"a\nb\"\nx,c\n")
+        .file("seeds/typed.yml", "seeds: [{name: typed, config: {column_types: {id: Int32}}}]\n");
+    run(&project, "run --select keyed").success();
+    let outcome = run(&project, "build --select tabel hooked keyed typed");
+    assert_eq!(outcome.code, Some(1));
+    for part in [
+        "there is no materialization `tabel`",
+        "hint: there are view, table, incremental",
+        "in the hook: select throwIf(1)",
+        "`unique_key`: the query has no column `nope`; it has id",
+        "line 4: `id` is `x`, which is no Int32",
+    ] {
+        assert!(outcome.stdout.contains(part), "`{part}` is not in\n{}", outcome.stdout);
+    }
+    let left = "select name from system.tables where name like '%\\_\\_dbt\\_%'";
+    assert_eq!(query(&project, left), Vec::<String>::new());
+}
+
 /// Test configs: severity, thresholds, where, limit, stored failures.
 #[test]
 fn test_configs_decide_the_verdict() {
@@ -376,6 +404,66 @@ fn unit_tests_read_fixture_files() {
     run(&project, "run --select stg_orders").success();
     let outcome = run(&project, "build --select customers").success();
     assert!(outcome.stdout.contains("PASS customers::from_files"), "{}", outcome.stdout);
+}
+
+/// Fixtures hold values of every type: as dbt writes them, as text, and left out.
+#[test]
+fn unit_tests_hold_values_of_every_type() {
+    let project = shop()
+        .file(
+            "models/typed.sql",
+            "{{ config(materialized='table') }}\nselect 1::Int32 as id, map('k', 1.5::Decimal(9, 2)) as m, tuple(1, null)::Tuple(a UInt8, b Nullable(String)) as t, [tuple(1::UInt8)]::Array(Tuple(a UInt8)) as ts, '{\"a\": 1}'::JSON as j, 'x'::LowCardinality(Nullable(String)) as l, 'on'::Enum8('off' = 0, 'on' = 1) as e, '1.2.3.4'::IPv4 as ip, '61f0c404-5cb3-11e7-907b-a6006ad3dba0'::UUID as u, '1950-05-13'::Date32 as d, '2024-01-01 00:00:00.123'::DateTime64(3, 'UTC') as at, true as f, ['a']::Array(String) as strings\n",
+        )
+        .file(
+            "models/same.sql",
+            "{{ config(materialized='view') }}\nselect * from {{ ref('typed') }}\n",
+        )
+        .file(
+            "models/typed.yml",
+            r#"unit_tests:
+  - name: mappings
+    model: same
+    given:
+      - input: ref('typed')
+        rows:
+          - {id: 1, m: {k: 1.5}, t: {a: 2, b: it's}, ts: [{a: 1}, {a: 2}], j: {a: {b: [1]}}, l: null, e: 'on', ip: 1.2.3.4, u: 61f0c404-5cb3-11e7-907b-a6006ad3dba0, d: '1950-05-13', at: '2024-01-01 00:00:00.123', f: true, strings: [it's, b]}
+          - {id: 2}
+    expect:
+      rows:
+        - {id: 1, m: "{'k': 1.5}", t: "(2, 'it\\'s')", ts: "[(1), (2)]", j: '{"a": {"b": [1]}}', l: null, e: 1, ip: 1.2.3.4, u: 61f0c404-5cb3-11e7-907b-a6006ad3dba0, d: '1950-05-13', at: '2024-01-01 00:00:00.123', f: 1, strings: "['it\\'s', 'b']"}
+        - {id: 2, m: {}, t: {a: 0, b: null}, ts: [], j: {}, l: null, e: 'off', ip: 0.0.0.0, u: 00000000-0000-0000-0000-000000000000, d: '1900-01-01', at: '1970-01-01 00:00:00', f: false, strings: []}
+  - name: csv
+    model: same
+    given:
+      - input: ref('typed')
+        format: csv
+        rows: |
+          id,m,d
+          1,"{'k': 2}",1950-05-13
+    expect:
+      format: csv
+      rows: |
+        id,m,d
+        1,"{'k': 2.00}",1950-05-13
+"#,
+        );
+    run(&project, "run --select typed").success();
+    let outcome = run(&project, "test --select same").success();
+    for name in ["mappings", "csv"] {
+        assert!(outcome.stdout.contains(&format!("PASS same::{name}")), "{}", outcome.stdout);
+    }
+}
+
+/// Of many failing rows the first are shown, and how to see the others.
+#[test]
+fn a_failing_test_says_how_to_see_all_rows() {
+    let project = shop().file("tests/many.sql", "select number as n from numbers(25)\n");
+    let outcome = run(&project, "test --select many");
+    assert_eq!(outcome.code, Some(1));
+    let hint = "the first 10; to see all of them: chpipe ";
+    let command = outcome.stdout.lines().find_map(|line| Some(line.split_once(hint)?.1.to_owned())).unwrap();
+    let shown = run(&project, &command).success();
+    assert!(shown.stdout.contains(" 24"), "{}", shown.stdout);
 }
 
 /// A materialization of the project's own is run through the renderer.

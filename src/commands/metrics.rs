@@ -136,8 +136,9 @@ pub(super) fn send(registry: &Registry, part: Part, context: &Context) -> Result
 /// # Errors
 /// The lake cannot be read, or a place cannot be reached or refuses.
 pub(super) async fn send_lake(context: &Context, lake: &Lake) -> Result<(), Error> {
-    let records = lake_run::records(lake, |_| false).await?;
-    let registry = of_lake(&records, context.settings.source.requests_per_hour, chrono::Utc::now());
+    let records = lake_run::all_records(context, lake).await?;
+    let silver = lake_run::silver_bytes(lake).await?;
+    let registry = of_lake(&records, context.settings.source.requests_per_hour, silver, chrono::Utc::now());
     let context = context.clone();
     match tokio::task::spawn_blocking(move || send(&registry, Part::Lake, &context)).await {
         Ok(sent) => sent,
@@ -161,6 +162,8 @@ pub(super) fn warn_unsent(sent: Result<(), Error>, context: &Context) {
 struct State {
     /// All run records of the lake so far; none ever changes.
     records: Vec<RunRecord>,
+    /// Bytes in Silver.
+    silver: u64,
     warehouse: Option<Kept>,
 }
 
@@ -178,10 +181,17 @@ impl State {
         let known: HashSet<String> = self.records.iter().map(|record| record.run_id.to_string()).collect();
         let new = lake_run::runtime(context)?.block_on(async {
             let lake = Lake::open(&context.settings).await?;
-            lake_run::records(&lake, |id| known.contains(id)).await
+            let records = match known.is_empty() {
+                true => lake_run::all_records(context, &lake).await?,
+                false => lake_run::records(&lake, |id| known.contains(id)).await?,
+            };
+            Ok((records, lake_run::silver_bytes(&lake).await?))
         });
         match new {
-            Ok(new) => self.records.extend(new),
+            Ok((new, silver)) => {
+                self.records.extend(new);
+                self.silver = silver;
+            }
             // The warehouse's figures are as good without it.
             Err(error) if !self.records.is_empty() => {
                 tracing::warn!(
@@ -191,7 +201,7 @@ impl State {
             }
             Err(error) => return Err(error),
         }
-        Ok(of_lake(&self.records, context.settings.source.requests_per_hour, chrono::Utc::now()))
+        Ok(of_lake(&self.records, context.settings.source.requests_per_hour, self.silver, chrono::Utc::now()))
     }
 
     /// The warehouse's part. An embedded warehouse is one process's at a time: it is opened only when somebody had it since

@@ -14,7 +14,7 @@ use crate::{
 pub use unit::{Fixture, compare};
 
 /// How many failing rows are shown.
-pub const SAMPLE_ROWS: u64 = 10;
+pub const SAMPLE_ROWS: usize = 10;
 
 /// A test that is ready to be run.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +44,10 @@ pub struct TestOutcome {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sample {
     pub columns: Vec<String>,
+    /// At most [`SAMPLE_ROWS`].
     pub rows: Vec<Vec<String>>,
+    /// There are others.
+    pub has_more: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,11 +111,11 @@ fn evaluate(config: &NodeConfig, source: &str, adapter: &mut Adapter) -> Result<
 
 /// The first rows; a test that fails is not told less because they cannot be shown.
 fn sample(source: &str, adapter: &mut Adapter) -> Sample {
-    let sql = format!("SELECT *\nFROM (\n{source}\n)\nLIMIT {SAMPLE_ROWS}");
+    let sql = format!("SELECT *\nFROM (\n{source}\n)\nLIMIT {}", SAMPLE_ROWS + 1);
     let Ok(batches) = adapter.fetch(&sql) else { return Sample::default() };
     let Some(first) = batches.first() else { return Sample::default() };
     let columns = first.schema().fields().iter().map(|field| field.name().clone()).collect();
-    let mut rows = Vec::new();
+    let mut rows: Vec<Vec<String>> = Vec::new();
     for batch in &batches {
         for row in 0..batch.num_rows() {
             let values = batch
@@ -122,7 +125,9 @@ fn sample(source: &str, adapter: &mut Adapter) -> Sample {
             rows.push(values.collect());
         }
     }
-    Sample { columns, rows }
+    let has_more = rows.len() > SAMPLE_ROWS;
+    rows.truncate(SAMPLE_ROWS);
+    Sample { columns, rows, has_more }
 }
 
 /// Puts the failing rows where they are to be kept.

@@ -123,12 +123,35 @@ fn csv_rows(text: &str) -> Result<Vec<Map<String, Value>>, String> {
 fn typed(column: &ColumnInfo, value: &Value) -> String {
     let data_type = &column.data_type;
     let name = column.quoted();
+    let is_json = data_type == "JSON" || data_type.starts_with("JSON(");
+    if has_mapping(value) && (is_json || data_type.contains("Tuple(")) {
+        let (json, data_type) = (quote_string(&value.to_string()), quote_string(data_type));
+        let parsed =
+            if is_json { format!("CAST({json}, {data_type})") } else { format!("JSONExtract({json}, {data_type})") };
+        return format!("{parsed} AS {name}");
+    }
     match literal(value, false) {
-        Some(text) => format!("CAST({} AS {data_type}) AS {name}", quote_string(&text)),
-        None if data_type.contains("Nullable(") && !data_type.starts_with("Array") && !data_type.starts_with("Map") => {
-            format!("CAST(NULL AS {data_type}) AS {name}")
+        // A text becomes no Map, but an Array of them.
+        Some(text) if data_type.starts_with("Map(") => {
+            format!("CAST({} AS Array({data_type}))[1] AS {name}", quote_string(&format!("[{text}]")))
         }
+        Some(text) => format!("CAST({} AS {data_type}) AS {name}", quote_string(&text)),
+        None if takes_null(data_type) => format!("CAST(NULL AS {data_type}) AS {name}"),
         None => format!("defaultValueOfTypeName({}) AS {name}", quote_string(data_type)),
+    }
+}
+
+/// Arrays, maps and tuples cannot be NULL, whatever is in them.
+fn takes_null(data_type: &str) -> bool {
+    ["Nullable(", "LowCardinality(Nullable(", "Variant(", "Dynamic"].iter().any(|start| data_type.starts_with(start))
+}
+
+/// Whether a value names its parts, as tuples and JSON do.
+fn has_mapping(value: &Value) -> bool {
+    match value {
+        Value::Object(_) => true,
+        Value::Array(items) => items.iter().any(has_mapping),
+        _ => false,
     }
 }
 

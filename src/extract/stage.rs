@@ -536,6 +536,13 @@ impl Extract {
             if wants_last {
                 self.drop_rounds_without_data(season, &mut rounds, batch_id).await?;
             }
+            if let Some(RoundSelector::Numbers(wanted)) = &self.options.selectors.rounds
+                && !rounds.iter().any(|round| wanted.contains(&round.number) && round.is_held(self.options.now))
+            {
+                let last =
+                    rounds.iter().filter(|round| round.is_held(self.options.now)).map(|round| round.number).max();
+                tracing::warn!(season, last_held = last.unwrap_or_default(), "none of the rounds asked for was held");
+            }
             for endpoint in of_season {
                 for round in self.rounds_of(endpoint, &rounds) {
                     jobs.push(Job { endpoint, partition: Partition::new(&endpoint.name, Some(season), Some(round))? });

@@ -38,6 +38,13 @@ impl LakeError {
                  user may read and write the bucket"
                     .to_owned(),
             ),
+            // Nothing was sent: the chain of AWS ended without keys.
+            Self::Unreachable { reason, .. } if reason.contains("loading credentials") => Some(
+                "no keys were found for AWS: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or say that the bucket is public \
+                 (`no_sign_request`, `--no-sign-request`); another store is named by `endpoint`, and a bucket of a directory lake \
+                 is a folder below its `path`"
+                    .to_owned(),
+            ),
             Self::Unreachable { .. } => Some(
                 "check `endpoint` in [lake] of chpipe.toml (CHPIPE_S3_ENDPOINT), and that the store is up".to_owned(),
             ),
@@ -47,5 +54,27 @@ impl LakeError {
             )),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the AWS SDK ends its search for keys on a machine that is none of AWS's.
+    #[test]
+    fn missing_keys_are_no_store_that_is_down() {
+        let unreachable = |reason: &str| LakeError::Unreachable {
+            operation: "LIST",
+            bucket: "b".into(),
+            key: String::new(),
+            endpoint: "AWS S3 in us-east-1".into(),
+            reason: reason.into(),
+        };
+        let hint = |reason| unreachable(reason).hint().unwrap();
+        assert!(
+            hint("dispatch failure: other: an error occurred while loading credentials").contains("AWS_ACCESS_KEY_ID")
+        );
+        assert!(hint("connection refused").contains("that the store is up"));
     }
 }

@@ -7,8 +7,8 @@ use serde_json::json;
 use super::{
     Materialization, MaterializeError, Model, Outcome, TableSpec, build, grants, in_place,
     incremental::{
-        Strategy, copy_rows, invocation_of_new_data, new_data_relation, replace_partitions_with, shared_columns,
-        takes_partitions,
+        Strategy, check_key, copy_rows, invocation_of_new_data, new_data_relation, replace_partitions_with,
+        shared_columns, takes_partitions,
     },
     schema_change,
 };
@@ -49,6 +49,7 @@ impl Materialization for DistributedIncremental {
         };
         build::run_sql_header(model, adapter)?;
         let wanted = build::query_columns(model, adapter)?;
+        check_key(model, &wanted)?;
         let policy = model.config().on_schema_change();
         let mut notes = schema_change::apply(model, adapter, &existing, &wanted, "on_schema_change", policy)?;
         notes.extend(in_place::apply(model, adapter, &existing)?);

@@ -51,9 +51,18 @@ impl MaterializeError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Adapter(error) => error.hint(),
+            // Columns that are gone, and other types, are what that one does not follow.
+            Self::SchemaChange { key, value, .. } if value == "append_new_columns" => {
+                Some(format!("set `{key}` to `sync_all_columns`, or rebuild with --full-refresh"))
+            }
             Self::SchemaChange { key, .. } => Some(format!(
                 "set `{key}` to `append_new_columns` or `sync_all_columns`, or rebuild with --full-refresh"
             )),
+            Self::UnknownMaterialization { .. } => Some(
+                "there are view, table, incremental, ephemeral, materialized_view, dictionary, distributed_table, \
+                 distributed_incremental, s3 and s3queue, and those of the project's `{% materialization %}` blocks"
+                    .to_owned(),
+            ),
             Self::NeedsRebuild { .. } => Some("rebuild it with --full-refresh, or take the change back".to_owned()),
             Self::Busy { .. } => Some("wait for that invocation, or end it".to_owned()),
             _ => None,

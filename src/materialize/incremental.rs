@@ -122,6 +122,7 @@ impl Materialization for Incremental {
         };
         build::run_sql_header(model, adapter)?;
         let wanted = build::query_columns(model, adapter)?;
+        check_key(model, &wanted)?;
         let policy = model.config().on_schema_change();
         let mut notes = schema_change::apply(model, adapter, &existing, &wanted, "on_schema_change", policy)?;
         notes.extend(in_place::apply(model, adapter, &existing)?);
@@ -151,6 +152,20 @@ impl Materialization for Incremental {
         outcome.notes = notes;
         Ok(outcome)
     }
+}
+
+/// A `unique_key` that is a name is one of the query's columns; it may also be an expression.
+pub(super) fn check_key(model: &Model<'_>, wanted: &[ColumnInfo]) -> Result<(), MaterializeError> {
+    for key in model.config().unique_key() {
+        let is_name = key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            && key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        if is_name && !wanted.iter().any(|column| column.name == key) {
+            let columns: Vec<&str> = wanted.iter().map(|column| column.name.as_str()).collect();
+            let reason = format!("the query has no column `{key}`; it has {}", columns.join(", "));
+            return Err(MaterializeError::config("unique_key", reason));
+        }
+    }
+    Ok(())
 }
 
 /// The columns that the query and the table have in common, in the query's order; a column that only one of them has keeps

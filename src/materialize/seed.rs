@@ -15,8 +15,8 @@ use serde_json::{Map, Value};
 
 use super::{MaterializeError, Model, Outcome, TableSpec, build};
 use crate::{
-    adapter::{Adapter, ColumnInfo},
-    engine::quote_identifier,
+    adapter::{Adapter, AdapterError, ColumnInfo},
+    engine::{EngineError, quote_identifier},
 };
 
 const ROWS_PER_BATCH: usize = 65_536;
@@ -153,6 +153,34 @@ impl Seed {
         RecordBatch::try_new(Arc::clone(schema), arrays).map(Some).map_err(|error| error.to_string())
     }
 
+    /// Where the value is that the engine could not cast, if it says which: `Cannot parse string 'x' as …: while converting
+    /// column "c" …`.
+    fn explained(&self, error: EngineError) -> MaterializeError {
+        let text = error.to_string();
+        let between = |before: &str, after: char| {
+            let (_, rest) = text.split_once(before)?;
+            rest.split_once(after).map(|(found, _)| found)
+        };
+        let line = || {
+            let (value, name) = (between("Cannot parse string '", '\'')?, between("column \"", '"')?);
+            let index = self.columns.iter().position(|column| column.name == name)?;
+            let column = self.columns.get(index)?;
+            let mut reader = reader(&self.path, self.delimiter).ok()?;
+            let mut record = csv::StringRecord::new();
+            while reader.read_record(&mut record).ok()? {
+                if column.field(record.get(index)?).is_some_and(|field| field == value) {
+                    let line = record.position().map(csv::Position::line).unwrap_or_default();
+                    return Some(format!("line {line}: `{name}` is `{value}`, which is no {}", column.data_type));
+                }
+            }
+            None
+        };
+        match line() {
+            Some(reason) => MaterializeError::Seed { path: self.path.clone(), reason },
+            None => AdapterError::from(error).into(),
+        }
+    }
+
     fn schema(&self) -> SchemaRef {
         let fields: Vec<Field> =
             self.columns.iter().map(|column| Field::new(&column.name, DataType::Utf8, column.nullable)).collect();
@@ -198,14 +226,14 @@ pub fn load(model: &Model<'_>, adapter: &mut Adapter, seed: &Seed) -> Result<Out
             .setting("min_insert_block_size_bytes", BYTES_PER_PART.to_string())
             .setting("max_threads", "1");
         let mut batches = seed.batches(&failure)?;
-        adapter
-            .session()
-            .insert(&statement, seed.schema(), &mut batches, &options)
-            .map_err(crate::adapter::AdapterError::from)?;
+        let inserted = adapter.session().insert(&statement, seed.schema(), &mut batches, &options);
         drop(batches);
-        if let Some(reason) = failure.take() {
-            return Err(MaterializeError::Seed { path: seed.path.clone(), reason });
-        }
+        let filled = match (failure.take(), inserted) {
+            (Some(reason), _) => Err(MaterializeError::Seed { path: seed.path.clone(), reason }),
+            (None, Err(error)) => Err(seed.explained(error)),
+            (None, Ok(_)) => Ok(()),
+        };
+        build::or_drop(adapter, &aside, filled)?;
     }
     build::put_in_place(model, adapter, &aside, existing.as_ref())?;
     Ok(Outcome::of(model.relation, Some(if model.empty { 0 } else { seed.rows })))

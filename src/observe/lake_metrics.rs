@@ -13,8 +13,9 @@ use super::{
 };
 use crate::extract::Durations;
 
-/// The registry of all run records; `quota` is the requests an hour that the API allows.
-pub fn of_lake(records: &[RunRecord], quota: u32, now: DateTime<Utc>) -> Registry {
+/// The registry of all run records; `quota` is the requests an hour that the API allows, `silver` the bytes that Silver has
+/// now: `transform --all` writes objects again that are there.
+pub fn of_lake(records: &[RunRecord], quota: u32, silver: u64, now: DateTime<Utc>) -> Registry {
     let mut registry = Registry::default();
     runs(records, &mut registry);
     // A quota renews within the hour, so what an older run had left says nothing any more.
@@ -25,7 +26,7 @@ pub fn of_lake(records: &[RunRecord], quota: u32, now: DateTime<Utc>) -> Registr
     registry.number(name, kind, help, f64::from(newest.unwrap_or(quota)));
     let events: Vec<Event> = records.iter().flat_map(lake_events).collect();
     requests(&events, &mut registry);
-    stages(&events, &mut registry);
+    stages(&events, silver, &mut registry);
     drift(&events, &mut registry);
     registry
 }
@@ -82,7 +83,7 @@ fn requests(events: &[Event], registry: &mut Registry) {
 /// Of a stage of the lake: how its runs are called, the layer it writes.
 const LAYERS: [(&str, &str); 2] = [("extract", "bronze"), ("transform", "silver")];
 
-fn stages(events: &[Event], registry: &mut Registry) {
+fn stages(events: &[Event], silver: u64, registry: &mut Registry) {
     let of = |stage: &'static str| events.iter().filter(move |event| event.event == stage);
     let endpoint = |event: &Event| vec![event.name.clone()];
     for (name, stage, value) in [
@@ -110,8 +111,10 @@ fn stages(events: &[Event], registry: &mut Registry) {
     };
     numbers(registry, metrics::ROWS, &["layer", "endpoint"], by_layer(|event| event.rows as f64, true));
     numbers(registry, metrics::BYTES, &["layer", "endpoint"], by_layer(|event| event.bytes as f64, true));
-    // Nothing is deleted from the lake, so what was written is what is there.
-    numbers(registry, metrics::LAYER_BYTES, &["layer"], by_layer(|event| event.bytes as f64, false));
+    // Bronze is never written twice and nothing of it is deleted, so what was written is what is there.
+    let mut stored = by_layer(|event| event.bytes as f64, false);
+    stored.insert(vec!["silver".to_owned()], silver as f64);
+    numbers(registry, metrics::LAYER_BYTES, &["layer"], stored);
     // What the newest run of each stage left undone.
     let mut newest: BTreeMap<(&str, &str), &Event> = BTreeMap::new();
     for event in LAYERS.iter().flat_map(|&(stage, _)| of(stage)) {
@@ -221,7 +224,7 @@ mod tests {
             transform(2100, known),
             transform(2200, json!([])),
         ];
-        let text = |now| of_lake(&records, 450, DateTime::from_timestamp(now, 0).unwrap()).prometheus();
+        let text = |now| of_lake(&records, 450, 180, DateTime::from_timestamp(now, 0).unwrap()).prometheus();
         let soon = text(2300);
         for line in [
             "chpipe_runs_total{command=\"extract\",outcome=\"failed\"} 1",

@@ -25,11 +25,12 @@ impl NodeWorker<'_> {
             let rendered = renderer.render(source).map_err(|error| Failure::render(running.node, &error))?;
             let sql = rendered.text.trim();
             if !sql.is_empty() {
-                running
-                    .warehouse
-                    .adapter()
-                    .execute_of_project(sql)
-                    .map_err(|error| Failure::materialize(running.node, &error.into()))?;
+                running.warehouse.adapter().execute_of_project(sql).map_err(|error| {
+                    let mut failure = Failure::materialize(running.node, &error.into());
+                    // As it is written: what it becomes may hold a secret.
+                    failure.details.push(format!("in the hook: {}", hook.sql.trim()));
+                    failure
+                })?;
             }
         }
         Ok(())

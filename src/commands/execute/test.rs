@@ -11,7 +11,7 @@ use super::{
 use crate::{
     Error,
     adapter::{ColumnInfo, NodeWarehouse},
-    data_test::{self, DataTest, Fixture, Verdict, compare},
+    data_test::{self, DataTest, Fixture, SAMPLE_ROWS, Verdict, compare},
     materialize::MaterializeError,
     printer::table_text,
     project::{Node, UnitTest},
@@ -47,6 +47,12 @@ impl NodeWorker<'_> {
             if !outcome.sample.rows.is_empty() {
                 let header: Vec<&str> = outcome.sample.columns.iter().map(String::as_str).collect();
                 details.push(table_text(&header, &outcome.sample.rows, &[]));
+            }
+            if outcome.sample.has_more {
+                details.push(format!(
+                    "the first {SAMPLE_ROWS}; to see all of them: chpipe show --select {} --limit -1",
+                    node.name
+                ));
             }
             if let Some(kind) = kind {
                 details.push(format!("all of them are kept in the {kind} {relation}"));
