@@ -4,7 +4,7 @@ use chpipe::{
     adapter::{Adapter, settings_list},
     materialize::TableSource,
     project::{NodeConfig, Relation},
-    snapshot::{SnapshotConfig, SnapshotError, SnapshotOutcome, SnapshotSpec, Strategy, take},
+    snapshot::{SnapshotConfig, SnapshotError, SnapshotOutcome, SnapshotSpec, Strategy, take, verify},
 };
 use chrono::{DateTime, Utc};
 use indexmap::IndexMap;
@@ -248,6 +248,34 @@ fn s7_valid_to_current_and_s8_column_names() {
         assert_eq!(
             case.rows("id, v, toSecond(since), if(toYear(until) = 2299, 'open', toString(toSecond(until))), gone"),
             ["1 A 2 open False", "1 a 0 2 False", "2 b 0 2 False", "2 b 2 open True"],
+            "{variant:?}"
+        );
+    }
+}
+
+/// Where `dbt_valid_to` is finer than the source's `updated_at`, a deleted version still ends exactly where its deletion begins.
+#[test]
+fn a_finer_end_does_not_reach_into_the_next_version() {
+    for (index, variant) in VARIANTS.into_iter().enumerate() {
+        let config = json!({
+            "unique_key": "id", "strategy": "timestamp", "updated_at": "u", "hard_deletes": "new_record",
+            "dbt_valid_to_current": "toDateTime64('2299-12-31 00:00:00', 6, 'UTC')",
+        });
+        let mut case = Case::new(&format!("finer_{index}"), with_variant(config, variant));
+        let rows =
+            |ids: &str| format!("select arrayJoin([{ids}]) as id, toDateTime('2024-01-01 00:00:00', 'UTC') as u");
+        case.take(&rows("1, 2"), 1).unwrap();
+        for (ids, at) in [("1", 2), ("1, 2", 3)] {
+            case.with_spec(&rows(ids), at, |spec, adapter| {
+                let run_at = spec.run_at + chrono::TimeDelta::milliseconds(460);
+                take(&SnapshotSpec { run_at, ..spec.clone() }, adapter).unwrap()
+            });
+        }
+        let broken = case.with_spec(&rows("1, 2"), 4, |spec, adapter| verify(spec, adapter).unwrap().unwrap());
+        assert_eq!(broken, [], "{variant:?}");
+        assert_eq!(
+            case.rows("id, dbt_is_deleted, toYear(dbt_valid_to) = 2299"),
+            ["1 False 1", "2 False 0", "2 False 1", "2 True 0"],
             "{variant:?}"
         );
     }

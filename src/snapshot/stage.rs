@@ -462,8 +462,8 @@ impl<'a> Changes<'a> {
             "valid_from": valid_from,
             "run_at": run_at,
             "run_at_as_updated": run_at,
-            "run_at_as_valid_to": format!("CAST({run_at} AS {})", self.nullable_valid_to()),
-            "closed_at": format!("CAST({valid_from} AS {})", self.nullable_valid_to()),
+            "run_at_as_valid_to": self.as_valid_to(&run_at),
+            "closed_at": self.as_valid_to(&valid_from),
             "open_until": open_until,
             "is_deleted": self.is_deleted_type.is_some(),
             "when_new": self.when_new(),
@@ -491,6 +491,14 @@ impl<'a> Changes<'a> {
             adapter.run("snapshot/returned_move.sql", &values)?;
         }
         Ok(())
+    }
+
+    /// A version ends where the next begins: not finer than that column knows it, where this one does.
+    fn as_valid_to(&self, time: &str) -> String {
+        let valid_from = self.live_columns.iter().find(|column| column.name == self.spec.names.valid_from);
+        let begin =
+            valid_from.map_or_else(|| time.to_owned(), |column| format!("CAST({time} AS {})", column.data_type));
+        format!("CAST({begin} AS {})", self.nullable_valid_to())
     }
 
     fn nullable_valid_to(&self) -> String {
