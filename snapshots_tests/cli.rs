@@ -109,3 +109,16 @@ fn dbts_global_flags_are_taken_everywhere() {
         }
     }
 }
+
+/// `--no-…` holds against the environment, and `--no-print` silences `print()`.
+#[test]
+fn flags_that_take_back_are_heeded() {
+    let project = crate::materialize::shop()
+        .file("macros/say.sql", "{% macro say() %}{% do print('full refresh: ' ~ flags.FULL_REFRESH) %}{% endmacro %}")
+        .file("models/said.sql", "{{ say() }}select 1 as id")
+        .env("DBT_FULL_REFRESH", "1");
+    let text = |flag: &str| project.run(["compile", "-s", "said", flag]).success().stdout;
+    assert!(text("--print").contains("full refresh: True"));
+    assert!(text("--no-full-refresh").contains("full refresh: False"));
+    assert!(!text("--no-print").contains("full refresh"));
+}

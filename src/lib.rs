@@ -48,12 +48,10 @@ pub use error::Error;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 /// Runs one command line and answers its exit code: 0 done, 1 a model, test or migration failed, 2 chpipe could not do
 /// its work (dbt's codes).
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match cli::Cli::try_parse_from(cli::with_warn_error(arguments)) {
+    let cli = match cli::Cli::of_line(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() { 2 } else { 0 };

@@ -1,10 +1,11 @@
-//! Flags of dbt that every command takes, before or after its name, and that need no work here: there is nothing to be partial
-//! about, no cache to fill, no log file, no statistics. None of them is shown in the help. And `--warn-error-options`, of which
-//! `error: all` means --warn-error.
+//! Flags of dbt that every command takes, before or after its name, and that need little work here: there is nothing to be
+//! partial about, no cache to fill, no log file, no statistics; what `--no-…` takes back is off unless the environment or the
+//! same line asks for it. None of them is shown in the help. And `--warn-error-options`, of which `error: all` means
+//! --warn-error.
 
 use std::{ffi::OsString, path::Path};
 
-use clap::Args;
+use clap::{Args, Command, builder::Resettable};
 
 use crate::yaml::Yaml;
 
@@ -119,8 +120,25 @@ pub struct AcceptedArgs {
     pub record_timing_info: Option<String>,
 }
 
+/// The command, whose flags do not look into the environment where the line takes them back: `--no-full-refresh` holds
+/// against DBT_FULL_REFRESH.
+pub(super) fn heeding_negations(mut command: Command, arguments: &[OsString]) -> Command {
+    for argument in arguments {
+        if let Some(flag) = argument.to_str().and_then(|argument| argument.strip_prefix("--no-")) {
+            command = without_environment(command, &flag.replace('-', "_"));
+        }
+    }
+    command
+}
+
+fn without_environment(command: Command, id: &str) -> Command {
+    let command =
+        command.mut_args(|argument| if argument.get_id() == id { argument.env(Resettable::Reset) } else { argument });
+    command.mut_subcommands(|subcommand| without_environment(subcommand, id))
+}
+
 /// The command line with `--warn-error` where `--warn-error-options` says so.
-pub fn with_warn_error(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+pub(super) fn with_warn_error(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     let options = arguments.iter().enumerate().find_map(|(at, argument)| {
         let argument = argument.to_str()?;
@@ -158,6 +176,29 @@ mod tests {
             assert_eq!(all_warnings(options), all, "{options}");
             let typed = ["chpipe", "run", "--warn-error-options", options].map(OsString::from);
             assert_eq!(with_warn_error(typed).contains(&"--warn-error".into()), all, "{options}");
+        }
+    }
+
+    #[test]
+    fn what_a_line_takes_back_the_environment_does_not_bring_again() {
+        let asks = |line: &[OsString]| {
+            let command = heeding_negations(<super::super::Cli as clap::CommandFactory>::command(), line);
+            let run = command.find_subcommand("run").unwrap();
+            let flag = run.get_arguments().find(|argument| argument.get_id() == "full_refresh").unwrap();
+            flag.get_env().is_some()
+        };
+        assert!(asks(&["chpipe".into(), "run".into()]));
+        assert!(!asks(&["chpipe".into(), "run".into(), "--no-full-refresh".into()]));
+    }
+
+    #[test]
+    fn of_a_flag_and_its_opposite_the_last_counts() {
+        for (line, full) in
+            [("run --no-full-refresh --full-refresh", true), ("run --full-refresh --no-full-refresh", false)]
+        {
+            let line = ["chpipe"].into_iter().chain(line.split(' ')).map(OsString::from);
+            let super::super::Command::Run(run) = super::super::Cli::of_line(line).unwrap().command else { panic!() };
+            assert_eq!(run.execution.full_refresh, full);
         }
     }
 }

@@ -33,10 +33,10 @@ pub struct SelectionArgs {
     #[arg(long, value_name = "DIR", env = "DBT_STATE")]
     pub state: Option<PathBuf>,
     /// Resolve refs to unselected, missing relations to those of --state
-    #[arg(long, env = "DBT_DEFER", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "DBT_DEFER", value_parser = clap::builder::FalseyValueParser::new(), overrides_with = "no_defer")]
     pub defer: bool,
     /// With --defer: prefer the relations of --state even where the target has them
-    #[arg(long)]
+    #[arg(long, overrides_with = "no_favor_state")]
     pub favor_state: bool,
     /// With --defer: another folder than --state
     #[arg(long, value_name = "DIR", env = "DBT_DEFER_STATE")]
@@ -69,19 +69,19 @@ pub enum IndirectSelection {
 #[command(next_help_heading = "Execution")]
 pub struct ExecutionArgs {
     /// Rebuild incremental models and reload seeds from nothing
-    #[arg(long, short = 'f', env = "DBT_FULL_REFRESH", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, short = 'f', env = "DBT_FULL_REFRESH", value_parser = clap::builder::FalseyValueParser::new(), overrides_with = "no_full_refresh")]
     pub full_refresh: bool,
     /// Stop at the first failure
     #[arg(long, short = 'x', global = true, env = "DBT_FAIL_FAST", value_parser = clap::builder::FalseyValueParser::new())]
     pub fail_fast: bool,
     /// Build every relation without rows: refs and sources are read with `limit 0`
-    #[arg(long, env = "DBT_EMPTY", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "DBT_EMPTY", value_parser = clap::builder::FalseyValueParser::new(), overrides_with = "no_empty")]
     pub empty: bool,
     /// Read refs and sources that have an `event_time` for a window only: '3 days', '{start: 2024-12-01, end: 2024-12-31}'
     #[arg(long, env = "DBT_SAMPLE", value_name = "WINDOW")]
     pub sample: Option<String>,
     /// Keep the failing rows of tests in tables
-    #[arg(long, env = "DBT_STORE_FAILURES", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "DBT_STORE_FAILURES", value_parser = clap::builder::FalseyValueParser::new(), overrides_with = "no_store_failures")]
     pub store_failures: bool,
     /// Warnings are errors
     #[arg(long, global = true, env = "DBT_WARN_ERROR", value_parser = clap::builder::FalseyValueParser::new())]
@@ -130,10 +130,10 @@ pub struct CompileArgs {
     #[arg(long)]
     pub no_introspect: bool,
     /// Compile incremental models as if they were built from nothing
-    #[arg(long, short = 'f', env = "DBT_FULL_REFRESH")]
+    #[arg(long, short = 'f', env = "DBT_FULL_REFRESH", value_parser = clap::builder::FalseyValueParser::new(), overrides_with = "no_full_refresh")]
     pub full_refresh: bool,
     /// Read refs and sources with `limit 0`
-    #[arg(long, env = "DBT_EMPTY")]
+    #[arg(long, env = "DBT_EMPTY", value_parser = clap::builder::FalseyValueParser::new(), overrides_with = "no_empty")]
     pub empty: bool,
 }
 
@@ -311,7 +311,7 @@ pub struct ShowArgs {
     #[command(flatten)]
     pub selection: SelectionArgs,
     /// Compile incremental models as if they were built from nothing
-    #[arg(long, short = 'f', env = "DBT_FULL_REFRESH")]
+    #[arg(long, short = 'f', env = "DBT_FULL_REFRESH", value_parser = clap::builder::FalseyValueParser::new(), overrides_with = "no_full_refresh")]
     pub full_refresh: bool,
     /// SQL with Jinja instead of a node: --inline "select * from {{ ref('stg_drivers') }}"
     #[arg(long, value_name = "SQL")]
@@ -348,7 +348,7 @@ pub struct CloneArgs {
     #[command(flatten)]
     pub selection: SelectionArgs,
     /// Replace relations that are there already
-    #[arg(long, short = 'f', env = "DBT_FULL_REFRESH")]
+    #[arg(long, short = 'f', env = "DBT_FULL_REFRESH", value_parser = clap::builder::FalseyValueParser::new(), overrides_with = "no_full_refresh")]
     pub full_refresh: bool,
 }
 

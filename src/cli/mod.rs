@@ -4,11 +4,11 @@
 mod accepted;
 mod dbt;
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use self::accepted::{AcceptedArgs, all_warnings, with_warn_error};
+pub use self::accepted::{AcceptedArgs, all_warnings};
 pub use self::dbt::{
     BuildArgs, CleanArgs, CloneArgs, CompileArgs, CompileOutput, DebugArgs, DepsArgs, DocsArgs, DocsCommand,
     DocsGenerateArgs, EventTimeArgs, ExecutionArgs, FreshnessArgs, IndirectSelection, InitArgs, LsArgs, LsOutput,
@@ -31,6 +31,19 @@ pub struct Cli {
     pub global: GlobalArgs,
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// A whole command line, the program's name first.
+    ///
+    /// # Errors
+    /// It is none of ours, or it asks for help: what to print, and where.
+    pub fn of_line(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let arguments = accepted::with_warn_error(arguments);
+        let mut command = accepted::heeding_negations(<Self as clap::CommandFactory>::command(), &arguments);
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        <Self as clap::FromArgMatches>::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
 }
 
 /// Flags that every command takes, before or after its name. dbt's names where dbt has one.

@@ -43,6 +43,8 @@ pub struct Settings {
     pub warn_error: bool,
     /// Not `--no-write-json`, which keeps `ls` from writing manifest.json.
     pub write_json: bool,
+    /// Not `--no-print`, which keeps macros from printing.
+    pub print: bool,
     /// How long to wait for what another process holds.
     pub lock_timeout: Duration,
     pub source: SourceSettings,
@@ -90,6 +92,7 @@ impl Settings {
             threads: if global.single_threaded { Some(1) } else { global.threads },
             warn_error: global.warn_error,
             write_json: !global.accepted.no_write_json,
+            print: !global.accepted.no_print,
             lock_timeout: Duration::from_secs(global.lock_timeout),
             source: file.source,
             lake: file.lake,

@@ -32,8 +32,8 @@ pub(super) fn attached() -> Attached {
     Attached(ATTACHED.read())
 }
 
-/// Does the work with the queues above the sources detached. A queue that is detached first finishes the object, or the batch, that it is at, and knows of it when it is attached again. Without the right to
-/// detach them the work is done all the same.
+/// Does the work with the queues above the sources detached. A queue that is detached first finishes the object, or the batch,
+/// that it is at, and knows of it when it is attached again. Without the right to detach them the work is done all the same.
 pub(super) fn with_queues_detached<R>(
     model: &Model<'_>,
     adapter: &mut Adapter,

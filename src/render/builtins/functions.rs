@@ -23,6 +23,9 @@ pub(super) fn function(name: &str) -> Option<Value> {
         "log" => native("log", log),
         "print" => native("print", |interpreter, arguments| {
             let [message] = arguments.bind("print", ["msg"], 1)?;
+            if interpreter.environment.invocation.flags.get("PRINT").is_some_and(|flag| !flag.is_true()) {
+                return Ok(Value::str(""));
+            }
             let message = scrub(interpreter, &message.unwrap_or_default().text());
             interpreter.services.events.print(&interpreter.node, &message);
             Ok(Value::str(""))
