@@ -176,6 +176,17 @@ impl Failure {
     }
 }
 
+/// Whether a key that nobody knows may be meant for a known one: one letter more, less or other, or two swapped.
+pub(crate) fn is_near(known: &str, typed: &str) -> bool {
+    let (known, typed): (Vec<char>, Vec<char>) = (known.chars().collect(), typed.chars().collect());
+    let start = known.iter().zip(&typed).take_while(|(a, b)| a == b).count();
+    let end = known[start..].iter().rev().zip(typed[start..].iter().rev()).take_while(|(a, b)| a == b).count();
+    let rest = |all: usize| all - start - end;
+    let (left, right) = (rest(known.len()), rest(typed.len()));
+    left.max(right) <= 1
+        || (left == 2 && right == 2 && known[start] == typed[start + 1] && known[start + 1] == typed[start])
+}
+
 struct Loader<'input> {
     parser: Parser<'input, saphyr_parser::StrInput<'input>>,
     anchors: HashMap<usize, Yaml>,

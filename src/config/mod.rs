@@ -18,7 +18,6 @@ pub use file::{
     TransformSettings,
 };
 pub use secret::Secret;
-pub(crate) use target::is_near;
 pub use target::{Connection, ServerConnection, Target};
 
 use crate::{cli::GlobalArgs, yaml::Yaml};

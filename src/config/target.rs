@@ -7,8 +7,9 @@ use serde_json::{Map, Value, json};
 use super::{ConfigError, Secret, Settings, env_vars};
 use crate::{
     error::Location,
-    project::{DBT_VERSION, PROJECT_FILE, Yaml},
+    project::{DBT_VERSION, PROJECT_FILE},
     render::{YamlContext, render_yaml},
+    yaml::{Yaml, is_near},
 };
 
 /// One resolved output of a profile.
@@ -362,17 +363,6 @@ impl Profiles<'_> {
         };
         Output { profiles: self, tree: output, values: &values }.target(profile_name, &target_name)
     }
-}
-
-/// One letter more, less or other, or two swapped.
-pub(crate) fn is_near(known: &str, typed: &str) -> bool {
-    let (known, typed): (Vec<char>, Vec<char>) = (known.chars().collect(), typed.chars().collect());
-    let start = known.iter().zip(&typed).take_while(|(a, b)| a == b).count();
-    let end = known[start..].iter().rev().zip(typed[start..].iter().rev()).take_while(|(a, b)| a == b).count();
-    let rest = |all: usize| all - start - end;
-    let (left, right) = (rest(known.len()), rest(typed.len()));
-    left.max(right) <= 1
-        || (left == 2 && right == 2 && known[start] == typed[start + 1] && known[start + 1] == typed[start])
 }
 
 /// One rendered output, with its tree for lines.

@@ -1,5 +1,6 @@
 //! One suite for every engine, in capability groups: connect, types, settings, parameters, formats, inserts, streams,
 //! errors, parallel sessions, cancel. An engine's own tests say only which groups it runs.
+//! One file: the groups are what an engine is asked in order, and share the values that they ask for.
 
 // Marks the whole file as test code for the rules of `snapshots_tests/tidy.rs`.
 #[cfg(test)]

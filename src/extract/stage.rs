@@ -1,6 +1,7 @@
 //! The extraction: choose the batch, plan, ask level by level, store page by page. In: selectors, the API, the Bronze
 //! bucket; out: complete batches and a [`Report`]. Every step can be killed: what is stored is whole, and what is missing is
 //! asked for by the next run.
+//! One file: a batch's way from the plan to its last page is one sequence of states.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,5 @@
 //! Python's methods of `str`, `list`, `dict`, `set` and `tuple`.
+//! One file: a table of names and the short function behind each, to be read beside Python's own list.
 
 use std::sync::Arc;
 

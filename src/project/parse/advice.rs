@@ -8,10 +8,9 @@ use serde_json::{Map, Value};
 
 use super::{Context, properties::Entry};
 use crate::{
-    config::is_near,
     error::Location,
     project::{Manifest, Node, ProjectError, ResourceType, config_rules, version_text},
-    yaml::{Yaml, YamlKind},
+    yaml::{Yaml, YamlKind, is_near},
 };
 
 /// Configs of dbt-clickhouse, of snapshots and of chpipe that are no dbt defaults.

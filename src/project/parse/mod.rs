@@ -10,6 +10,8 @@ mod nodes;
 mod properties;
 pub(super) mod references;
 mod tests;
+mod unit_tests;
+mod versions;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -391,7 +393,7 @@ impl<'c> Parser<'c, '_> {
             if !matches!(section, "models" | "seeds" | "snapshots" | "analyses" | "data_tests") {
                 continue;
             }
-            let versions = if section == "models" { declared::versions(entry)? } else { Vec::new() };
+            let versions = if section == "models" { versions::versions(entry)? } else { Vec::new() };
             if versions.is_empty() {
                 let patch = nodes::patch(entry)?;
                 let found = find(&entry.name, section, entry.file.package);
@@ -410,7 +412,7 @@ impl<'c> Parser<'c, '_> {
                 continue;
             }
             for (index, version) in versions.into_iter().enumerate() {
-                let declared::VersionPatch { patch, files, tests: own_tests } = version;
+                let versions::VersionPatch { patch, files, tests: own_tests } = version;
                 let found = files
                     .iter()
                     .map(|name| find(name, section, entry.file.package))
@@ -424,7 +426,7 @@ impl<'c> Parser<'c, '_> {
                 }
                 let target = TestTarget::Node { name: entry.name.clone(), version };
                 let item = entry.list("versions")?[index].as_object().cloned().unwrap_or_default();
-                let columns = declared::version_columns(entry, &item)?;
+                let columns = versions::version_columns(entry, &item)?;
                 let columns: Vec<(&Value, Vec<String>)> =
                     columns.iter().map(|column| (column, vec!["columns".to_owned()])).collect();
                 tests::sites(entry, &target, &columns, &own_tests, &["data_tests"], &[], sites)?;
@@ -679,9 +681,9 @@ impl<'c> Parser<'c, '_> {
                     .values()
                     .find(|node| node.resource_type == ResourceType::Seed && node.name == name)?;
                 let text = fs_err::read_to_string(seed.file()).ok()?;
-                Some(declared::csv_rows(&text, false))
+                Some(unit_tests::csv_rows(&text, false))
             };
-            let (test, enabled) = declared::unit_test(self.context, entry, self.files, &seed_rows)?;
+            let (test, enabled) = unit_tests::unit_test(self.context, entry, self.files, &seed_rows)?;
             let id = test.unique_id.clone();
             if !enabled {
                 self.manifest.disabled.entry(id).or_default().push(Disabled::UnitTest(Box::new(test)));
