@@ -346,16 +346,16 @@ pub(super) fn recover(
     for leftover in leftovers {
         let Some(invocation) = invocation_of_new_data(model.relation, leftover) else { continue };
         let new = NewRows::of(model, &shards, invocation);
-        let strategy = Strategy::of(model.config(), None, adapter).ok();
-        let table = shards.to_continue(model, adapter).ok().flatten();
+        // What cannot be asked now may be half merged: it stays for the next attempt.
+        let strategy = Strategy::of(model.config(), None, adapter)?;
+        let table = shards.to_continue(model, adapter)?;
         // Where the rows below are gone, a shard was late with a name that the last run has dropped meanwhile.
         let is_complete = adapter.relation(&new.local)?.is_some();
-        match strategy.filter(|_| table.is_some() && is_complete) {
-            Some(strategy) => {
-                merge(model, adapter, &shards, &new, strategy)?;
-                finished = true;
-            }
-            None => new.drop(adapter)?,
+        if table.is_some() && is_complete {
+            merge(model, adapter, &shards, &new, strategy)?;
+            finished = true;
+        } else {
+            new.drop(adapter)?;
         }
     }
     Ok(finished)

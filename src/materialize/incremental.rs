@@ -435,7 +435,8 @@ pub(super) fn recover(
         let live = adapter.relation(model.relation)?.filter(RelationInfo::is_table);
         // Which interval a microbatch was about is not known any more; its rows are computed again.
         let batch = model.config().incremental_strategy() == Some("microbatch");
-        let strategy = if batch { None } else { Strategy::of(model.config(), None, adapter).ok() };
+        // A config that is wrong now may have been right when half of the rows were merged: they stay until it is mended.
+        let strategy = if batch { None } else { Some(Strategy::of(model.config(), None, adapter)?) };
         match (live, strategy) {
             (Some(live), Some(Strategy::DeleteInsert { key, predicates })) => {
                 replace_rows(model, adapter, &live.relation, leftover, &key, &predicates)?;
