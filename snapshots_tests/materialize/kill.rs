@@ -215,3 +215,42 @@ fn a_deployment_on_a_server_can_be_started_again() {
     }
     panic!("no run came to its end");
 }
+
+/// What a dead run had half merged when its config was broken since then waits for the config to be mended.
+#[test]
+fn rows_of_a_dead_run_outlast_a_broken_config() {
+    for materialized in ["incremental", "distributed_incremental"] {
+        let project = super::shop();
+        let model = |strategy: &str| {
+            let config = format!("materialized='{materialized}', incremental_strategy='{strategy}', order_by='id'");
+            let new = "{% if is_incremental() %} where id > (select max(id) from {{ this }}){% endif %}";
+            project.write("models/added.sql", &format!("{{{{ config({config}) }}}}\nselect 1 as id{new}\n"));
+        };
+        model("append");
+        project.run(["run", "-s", "added"]).success();
+        let names = project.run(["query", "show tables from shop like 'added%'", "--format", "TSV"]).success().stdout;
+        let table = names.lines().find(|name| *name != "added").unwrap_or("added");
+        // As such a run leaves them: row 3 is merged, row 2 is not.
+        let complete = "added__dbt_new_data_0a1b2c3d";
+        let on_shards = "added__dbt_tmp_0a1b2c3d_local_new";
+        let new = if materialized == "incremental" { complete } else { on_shards };
+        let mut left = vec![
+            format!("insert into shop.{table} values (3)"),
+            format!("create table shop.{new} as shop.{table}"),
+            format!("insert into shop.{new} values (2)"),
+        ];
+        if new == on_shards {
+            let over = format!("Distributed('default', 'shop', '{new}', rand())");
+            left.push(format!("create table shop.{complete} as shop.{new} engine = {over}"));
+        }
+        for sql in left {
+            project.run(["query", &sql]).success();
+        }
+        model("nonsense");
+        assert_eq!(project.run(["run", "-s", "added"]).code, Some(1));
+        model("append");
+        project.run(["run", "-s", "added"]).success();
+        let rows = super::query(&project, "select id from shop.added order by id");
+        assert_eq!(rows, ["1", "2", "3"], "{materialized}");
+    }
+}
